@@ -12,6 +12,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount
@@ -20,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from stripe_local import control, pages
 from stripe_local.api import Answer, Api, Request
 from stripe_local.errors import StripeError, unknown_url
+from stripe_local.guard import Guard
 from stripe_local.resources import account
 from stripe_local.world import World
 
@@ -53,6 +55,7 @@ def create_app(
 
     app = Starlette(
         routes=[Mount("/v1", app=ApiEndpoint(world)), *control.routes(world), *pages.routes(world)],
+        middleware=[Middleware(Guard)],
         lifespan=lifespan,
         exception_handlers={HTTPException: _not_found, StripeError: _stripe_error},
     )

@@ -75,3 +75,22 @@ def test_what_is_refused_says_what_to_do(till: Till, arguments: tuple[str, ...],
     for owner in ("ada", "bob"):
         till("teams", "create", "Twins", "--owner", f"{owner}@example.com")
     assert says in till.refused("teams", *arguments)
+
+
+def test_an_address_that_is_not_confirmed_or_of_two_users_names_nobody(
+    till: Till, database: Database
+) -> None:
+    """Anybody can sign up with the address of another, and single sign-on can bring one twice."""
+    till("teams", "create", "Rocket", "--owner", "ada@example.com")
+    eve = create_user(database, "eve@example.com")
+    with database.connect(admin=True) as admin:
+        admin.execute("update auth.users set email_confirmed_at = null where id = %s", [eve])
+    told = till.refused("teams", "add", "Rocket", "eve@example.com")
+    assert "has not confirmed" in told
+    assert str(eve) in told
+    with database.connect(admin=True) as admin:
+        twice = "update auth.users set email = 'Bob@example.com', email_confirmed_at = now() where id = %s"
+        admin.execute(twice, [eve])
+    assert "several users" in till.refused("teams", "add", "Rocket", "bob@example.com")
+    assert members(till) == {"ada@example.com": "owner"}
+    till("teams", "add", "Rocket", eve)

@@ -3,14 +3,15 @@
 import re
 from typing import Any
 
-# Also what stands before the @ of a connection string, which is a password.
+# User and password of a connection string, whatever its host and however wild the password.
+_LOGIN = re.compile(r"(?<=://)[^\s\"'@]*:[^\s\"']*(?=@)")
 _ADDRESS = re.compile(r"[^\s\"'<>(),;=\\]+@[\w-]+(?:\.[\w-]+)+")
 _KEY = re.compile(r"\b(?:[sr]k_(?:test|live)_|whsec_|sb_secret_)\w+|\beyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
 def redacted(text: str) -> str:
     """The text with `[address]` and `[secret]` in their places."""
-    return _KEY.sub("[secret]", _ADDRESS.sub("[address]", text))
+    return _KEY.sub("[secret]", _ADDRESS.sub("[address]", _LOGIN.sub("[secret]", text)))
 
 
 def redact(_logger: Any, _method: str, line: str) -> str:

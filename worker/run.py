@@ -161,7 +161,10 @@ def configure_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if for_people else [structlog.processors.format_exc_info]),
-            structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer(),
+            # Rich's tracebacks would show the variables, such as the bodies of events.
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+            if for_people
+            else structlog.processors.JSONRenderer(),
             cast(structlog.typing.Processor, redact),  # of what the renderer returned, a line
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

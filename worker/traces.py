@@ -45,9 +45,20 @@ def use(provider: Any) -> None:
 
 @contextmanager
 def span(name: str, **attributes: Any) -> Generator[Any]:
-    """Time the block; an exception that leaves it is recorded. Yields the span, None where there are no traces."""
+    """Time the block; an exception makes it an error. Yields the span, None where there are no traces."""
     if _tracer is None:
         yield None
         return
-    with _tracer.start_as_current_span(name, attributes=attributes) as current:
-        yield current
+    # Of an exception only its kind is told: its text may quote a row of Postgres, or an address.
+    with _tracer.start_as_current_span(
+        name, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield current
+        except Exception as error:
+            from opentelemetry.trace import Status, StatusCode
+
+            kind = type(error).__name__
+            sqlstate = getattr(error, "sqlstate", None)
+            current.set_status(Status(StatusCode.ERROR, f"{kind} {sqlstate}" if sqlstate else kind))
+            raise

@@ -51,7 +51,8 @@ where id::text = lower(%(it)s) or kind = 'team' and name = %(it)s and closed_at 
 order by id::text <> lower(%(it)s) limit 2
 """
 _USER: LiteralString = """
-select id from auth.users where (lower(email) = lower(%(it)s) or id::text = lower(%(it)s)) and deleted_at is null
+select id, id::text = lower(%(it)s) or email_confirmed_at is not null as is_theirs from auth.users
+where (lower(email) = lower(%(it)s) or id::text = lower(%(it)s)) and deleted_at is null limit 2
 """
 
 
@@ -187,7 +188,13 @@ def _team(conn: Connection, team: str) -> UUID:
 
 
 def _user(conn: Connection, email: str) -> UUID:
-    found = conn.execute(_USER, {"it": email}).fetchone()
-    if found is None:
+    found = rows(conn, _USER, {"it": email})
+    if not found:
         raise CliError(f"no user {email!r} has signed up: invite them with `till teams invite`")
-    return found["id"]
+    if len(found) > 1:
+        raise CliError(f"several users have the address {email!r}: give the user's id")
+    if not found[0]["is_theirs"]:
+        raise CliError(
+            f"{email!r} has not confirmed the address: if it is theirs, give the user's id {found[0]['id']}"
+        )
+    return found[0]["id"]

@@ -1,5 +1,6 @@
 """What `till doctor` checks → a page: the database at once, and when asked, in a thread, all that is elsewhere."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from cli.doctor.files import files
 from cli.findings import Finding, Result, Skipped, finding_of
 from worker.errors import BillingError
 from worker.settings import Settings
+
+log = logging.getLogger("uvicorn.error")
 
 Check = tuple[str, Callable[[], Iterable[Result]]]
 
@@ -43,11 +46,19 @@ class Checkup:
             threading.Thread(target=self._run, args=(checks,), daemon=True).start()
 
     def _run(self, checks: Callable[[], Iterator[Check]]) -> None:
+        name = "connection"
         try:
             for name, check in checks():
                 self.results[name] = list(check())
         except BillingError as error:
             self.results["connection"] = [finding_of("connection", error)]
+        except Exception as error:
+            # Else the page would show what was checked before, and that nothing is wrong.
+            log.exception("a check of the doctor broke")
+            broke = Finding(
+                "doctor", f"{name} could not be checked ({type(error).__name__})", "run `till doctor`"
+            )
+            self.results[name] = [broke]
         finally:
             self.checked_at = datetime.now(UTC)
             self._lock.release()

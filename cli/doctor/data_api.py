@@ -39,10 +39,10 @@ def visitor(url: str, key: str) -> Iterator[Finding]:
 def _read(url: str, key: str, path: str, schema: str = "public") -> tuple[int, Any]:
     """Status and JSON body; status 0 where nothing answers."""
     headers = {"apikey": key, "Authorization": f"Bearer {key}", "Accept-Profile": schema}
-    request = Request(f"{url.rstrip('/')}/rest/v1/{path}", headers=headers)  # noqa: S310  the owner's own URL
-    # A proxy of the environment knows nothing of loopback.
-    opener = build_opener(ProxyHandler({})) if urlsplit(url).hostname in _LOCAL else build_opener()
     try:
+        request = Request(f"{url.rstrip('/')}/rest/v1/{path}", headers=headers)  # noqa: S310  the owner's own URL
+        # A proxy of the environment knows nothing of loopback.
+        opener = build_opener(ProxyHandler({})) if urlsplit(url).hostname in _LOCAL else build_opener()
         with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
             return answer.status, json.loads(answer.read())
     except HTTPError as error:

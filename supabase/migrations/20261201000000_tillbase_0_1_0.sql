@@ -777,6 +777,20 @@ as $$
     )
 $$;
 
+-- Whether a user may still act: a token outlives its user, and a ban, by an hour.
+create function billing._is_active_user(user_id uuid)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from auth.users
+        where users.id = _is_active_user.user_id and users.deleted_at is null
+            and coalesce(users.banned_until, '-infinity') <= now()
+    )
+$$;
+
 -- Whether an account still has a user: its owner or a member who was not deleted, softly or otherwise.
 create function billing._has_user(account_id uuid)
 returns boolean
@@ -859,8 +873,8 @@ after insert on auth.users
 for each row execute function billing.tg_users__open_account();
 
 revoke all on function
-    billing.my_account_ids, billing.my_managed_account_ids, billing._sees_every_account, billing._has_user,
-    billing.ensure_account, billing.tg_users__open_account
+    billing.my_account_ids, billing.my_managed_account_ids, billing._sees_every_account, billing._is_active_user,
+    billing._has_user, billing.ensure_account, billing.tg_users__open_account
 from public, anon, authenticated, service_role;
 grant execute on function billing.my_account_ids() to authenticated;
 grant execute on function billing.my_managed_account_ids() to authenticated;
@@ -13308,7 +13322,7 @@ create table billing.team_invitations (
     email text not null,
     role text not null,
     token_hash bytea not null unique,
-    invited_by uuid references auth.users (id) on delete set null,
+    invited_by uuid references auth.users (id) on delete cascade,
     accepted_by uuid references auth.users (id) on delete set null,
     closed_as text,
     closed_at timestamptz,
@@ -13345,6 +13359,7 @@ grant select (id, account_id, email, role, invited_by, accepted_by, closed_as, c
 on billing.team_invitations to authenticated, service_role;
 
 comment on table billing.team_invitations is 'Invitations to teams, open and closed.';
+comment on column billing.team_invitations.invited_by is 'The owner or admin who sent it, whose right it ends with; null: your server.';
 comment on column billing.team_invitations.token_hash is 'SHA-256 of the token in the link.';
 comment on column billing.team_invitations.closed_as is 'accepted, revoked, or replaced by a newer invitation of the same address; null while it is open.';
 
@@ -13372,13 +13387,18 @@ as $$
 begin
     select * into team from billing.accounts where accounts.id = _lock_team.account_id for no key update;
     rank := case
-        when billing._sees_every_account() or team.owner_id = auth.uid() then 3
+        when billing._sees_every_account() then 3
+        when not billing._is_active_user(auth.uid()) then 0
+        when team.owner_id = auth.uid() then 3
         else billing._rank((
             select account_members.role from billing.account_members
             where account_members.account_id = _lock_team.account_id and account_members.user_id = auth.uid()
         ))
     end;
-    if team.kind is distinct from 'team' or rank = 0 then
+    -- An erased team has nobody, for good.
+    if team.kind is distinct from 'team' or rank = 0 or exists (
+        select from billing.erasures where erasures.account_id = team.id
+    ) then
         raise exception 'there is no such team: %', _lock_team.account_id
             using errcode = 'TB076', hint = 'Pass the id of a team that you belong to. create_team makes one.';
     end if;
@@ -13419,11 +13439,9 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (
-        select from auth.users where users.id = _check_user.user_id and users.deleted_at is null
-    ) then
+    if not billing._is_active_user(_check_user.user_id) then
         raise exception 'there is no such user: %', coalesce(_check_user.user_id::text, 'null')
-            using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is not deleted.';
+            using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is neither deleted nor banned.';
     end if;
 end
 $$;
@@ -13588,6 +13606,9 @@ begin
     where account_members.account_id = set_member_role.account_id
         and account_members.user_id = set_member_role.user_id
     returning * into v_member;
+    if set_member_role.role = 'member' then
+        perform billing._revoke_invitations_of(set_member_role.account_id, set_member_role.user_id);
+    end if;
     perform billing._check_owner_is_left(set_member_role.account_id);
     perform billing._appoint_owner(set_member_role.account_id);
     return v_member;
@@ -13613,6 +13634,19 @@ begin
 end
 $$;
 
+-- What somebody sent who may not invite any more: they may have sent it to another address of their own.
+create function billing._revoke_invitations_of(account_id uuid, user_id uuid)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    update billing.team_invitations
+    set closed_at = billing.current_time(), closed_as = 'revoked'
+    where team_invitations.account_id = _revoke_invitations_of.account_id
+        and team_invitations.invited_by = _revoke_invitations_of.user_id and team_invitations.closed_at is null
+$$;
+
 -- Everybody may leave; others are removed by who manages them.
 create function billing.remove_member(account_id uuid, user_id uuid)
 returns billing.account_members
@@ -13632,6 +13666,7 @@ begin
     delete from billing.account_members
     where account_members.account_id = remove_member.account_id
         and account_members.user_id = remove_member.user_id;
+    perform billing._revoke_invitations_of(remove_member.account_id, remove_member.user_id);
     perform billing._check_owner_is_left(remove_member.account_id);
     return v_member;
 end
@@ -13725,7 +13760,7 @@ execute function billing.tg_account_members__appoint_owner();
 revoke all on function
     billing._lock_team, billing._rank, billing._check_rank, billing._check_user, billing._check_seats,
     billing._appoint_owner, billing._check_owner_is_left, billing.create_team, billing.add_member,
-    billing.set_member_role, billing._member, billing.remove_member, billing.transfer_ownership, billing.team_members,
+    billing.set_member_role, billing._member, billing._revoke_invitations_of, billing.remove_member, billing.transfer_ownership, billing.team_members,
     billing.tg_account_members__appoint_owner
 from public, anon, authenticated, service_role;
 grant execute on function billing.create_team(text, uuid), billing.add_member(uuid, uuid, text) to service_role;
@@ -13747,7 +13782,8 @@ comment on function billing.team_members(uuid) is 'The members of a team with th
 --
 -- Invariant: the token of a link is random, is returned once, and only its SHA-256 is stored. It expires, works for one
 -- user, and only for a user whose confirmed e-mail address is the one that was invited. A new invitation of an address
--- replaces the open one. Owners and admins of a team invite, revoke and read; nobody can invite an owner.
+-- replaces the open one, and none outlives the right of who sent it. Owners and admins of a team invite, revoke and read;
+-- nobody can invite an owner.
 
 create function billing.invite_member(account_id uuid, email text, role text default 'member')
 returns table (invitation_id bigint, token text, expires_at timestamptz)
@@ -16939,11 +16975,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (
-        select from auth.users
-        where users.id = _account_to_bill.user_id and users.deleted_at is null
-            and coalesce(users.banned_until, '-infinity') <= now()
-    ) then
+    if not billing._is_active_user(_account_to_bill.user_id) then
         raise exception 'this user no longer exists'
             using errcode = 'TB040', hint = 'Sign in again.';
     elsif _account_to_bill.account_id is null then
@@ -18623,6 +18655,25 @@ as $$
     where credit_balances.account_id = _arm_recharge.account_id
 $$;
 
+-- The account of a deleted user is handed to somebody else (transfer_ownership), who did not agree; the card is not theirs.
+create function billing.tg_accounts__pause_recharge()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._pause_recharge(new.id, 'no_user');
+    return null;
+end
+$$;
+
+create trigger tg_accounts__pause_recharge
+after update of kind on billing.accounts
+for each row when (old.kind = 'personal' and new.kind = 'team')
+execute function billing.tg_accounts__pause_recharge();
+
 -- Handles a fall below the threshold: claims a recharge, pauses the settings, or schedules a later check. The caller holds
 -- the balance's lock.
 create function billing._claim_recharge(account_id uuid)
@@ -18733,7 +18784,8 @@ when (new.balance - new.held < new.recharge_below)
 execute function billing.tg_credit_balances__recharge();
 
 revoke all on function
-    billing._pause_recharge, billing._arm_recharge, billing._claim_recharge, billing.tg_credit_balances__recharge
+    billing._pause_recharge, billing._arm_recharge, billing.tg_accounts__pause_recharge,
+    billing._claim_recharge, billing.tg_credit_balances__recharge
 from public, anon, authenticated, service_role;
 
 -- 70_recharge/30_set_recharge.sql
@@ -20199,7 +20251,8 @@ as $$
     )
 $$;
 
--- Addresses by which an event can name a person: the user's, and those of their customers, now and before.
+-- Addresses that are the person's, now and before: a user's confirmed one, and what Stripe was told of it. Not what was
+-- typed at Stripe, which may be the address of somebody else; a guest has no other. A team has none of its own.
 create function billing._emails_of_person(account_id uuid, stripe_customer_ids text[])
 returns text[]
 language sql
@@ -20210,59 +20263,52 @@ as $$
         select lower(found.email) from (
             select users.email::text as email
             from billing.accounts join auth.users on users.id = accounts.owner_id
-            where accounts.id = _emails_of_person.account_id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
+                and users.email_confirmed_at is not null
             union
             select customers.email from billing.customers
             where customers.stripe_customer_id = any (_emails_of_person.stripe_customer_ids)
+                and customers.account_id is null
             union
-            select customer_claims.email from billing.customer_claims
-            where customer_claims.account_id = _emails_of_person.account_id
+            select customer_claims.email
+            from billing.accounts join billing.customer_claims on customer_claims.account_id = accounts.id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
             union
-            select unnest(changes.old_emails || changes.new_email) from billing.customer_email_changes as changes
-            where changes.stripe_customer_id = any (_emails_of_person.stripe_customer_ids)
+            select unnest(changes.old_emails || changes.new_email)
+            from billing.accounts
+            join billing.customers on customers.account_id = accounts.id
+            join billing.customer_email_changes as changes
+                on changes.stripe_customer_id = customers.stripe_customer_id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
         ) as found
         where found.email like '%@%'
         order by 1
     )
 $$;
 
--- Stripe ids by which events name the person: customers and, because disputes, reviews, warnings and refunds name no
--- customer, the payments that these are about.
+-- Stripe ids by which events name the person: customers and, because disputes, reviews, warnings, refunds and payments of
+-- invoices name no customer, what these are about.
 create function billing._ids_in_events(account_id uuid, stripe_customer_ids text[])
 returns text[]
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with paid as (
-        select payments.stripe_charge_id, payments.stripe_payment_intent_id from billing.payments
-        where (
-                payments.account_id = _ids_in_events.account_id
-                or payments.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
-            )
-            and (
-                exists (select from billing.disputes where disputes.stripe_charge_id = payments.stripe_charge_id)
-                or exists (select from billing.refunds where refunds.stripe_charge_id = payments.stripe_charge_id)
-                or exists (
-                    select from billing.fraud_warnings
-                    where fraud_warnings.stripe_charge_id = payments.stripe_charge_id
-                )
-                or exists (
-                    select from billing.reviews
-                    where reviews.stripe_charge_id = payments.stripe_charge_id
-                        or reviews.stripe_payment_intent_id = payments.stripe_payment_intent_id
-                )
-            )
-    )
-    select _ids_in_events.stripe_customer_ids || array(
-        select paid.stripe_charge_id from paid
+    select array(
+        select unnest(_ids_in_events.stripe_customer_ids)
         union
-        select paid.stripe_payment_intent_id from paid where paid.stripe_payment_intent_id is not null
+        select unnest(array[payments.stripe_charge_id, payments.stripe_payment_intent_id]) from billing.payments
+        where payments.account_id = _ids_in_events.account_id
+            or payments.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
+        union
+        select invoices.stripe_invoice_id from billing.invoices
+        where invoices.account_id = _ids_in_events.account_id
+            or invoices.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
     )
 $$;
 
--- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then, each once:
--- one pattern for all words, because each further look at a body would decompress it again.
+-- Stored events whose body has one of these ids, or one of these addresses and no customer, whose event it would be.
+-- Reads all bodies of events received since then.
 create function billing._events_of_person(
     stripe_ids text[], emails text[], received_from timestamptz default '-infinity'
 )
@@ -20271,23 +20317,29 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with named as materialized (
-        select events.stripe_event_id
-        from billing.stripe_events as events
-        cross join (
-            select '"(' || string_agg(regexp_replace(word, '([^A-Za-z0-9_@-])', '\\\1', 'g'), '|') || ')"' as pattern
-            from unnest(_events_of_person.stripe_ids || _events_of_person.emails) as word
-        ) as words
-        where events.payload <> '' and events.received_at >= _events_of_person.received_from
-            and events.payload ~* words.pattern
-    )
-    select
-        events.stripe_event_id, events.status, exists (
-            select from unnest(_events_of_person.stripe_ids) as id
-            where pg_catalog.strpos(events.payload, '"' || id || '"') > 0
+    select events.stripe_event_id, events.status, found.has_id
+    -- All ids at once, as keys: a search for each would read the body again and again.
+    from (
+        select coalesce(jsonb_object_agg(named.id, true), '{}') as ids
+        from unnest(_events_of_person.stripe_ids) as named (id)
+        where named.id is not null
+    ) as person
+    cross join billing.stripe_events as events
+    cross join lateral (
+        select person.ids ?| array(
+            select named.match[1]
+            from pg_catalog.regexp_matches(
+                events.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g'
+            ) as named (match)
+        ) as has_id
+    ) as found
+    where events.payload <> '' and events.received_at >= _events_of_person.received_from and (
+        found.has_id
+        or pg_catalog.strpos(events.payload, '"cus_') = 0 and exists (
+            select from unnest(_events_of_person.emails) as named (email)
+            where pg_catalog.strpos(lower(events.payload), to_json(named.email)::text) > 0
         )
-    from named
-    join billing.stripe_events as events on events.stripe_event_id = named.stripe_event_id
+    )
 $$;
 
 -- Raises if no such customer is known, or if an account owns it.
@@ -20557,7 +20609,7 @@ comment on function public.export_account(uuid) is 'Everything that the database
 -- is closed and has no user. Later events of its customers are applied as always, and erased in the same transaction.
 -- Erasing again changes nothing. Callable by service_role.
 --
--- Locks: events by id, then the balance, as the worker does.
+-- Locks: events by id, then the balance, as the worker does; then the teams that the person leaves.
 
 -- Who decided something, without the person's own name.
 create function billing._without_names(actor text, names text[])
@@ -20867,6 +20919,13 @@ begin
     v_event_ids := billing._lock_events_of_person(v_ids, v_names);
     if v_account_id is not null then
         perform billing._lock_balance(v_account_id);
+        -- Nobody makes the person the only owner of a team meanwhile.
+        perform from billing.accounts
+        where accounts.id in (
+            select account_members.account_id from billing.account_members where account_members.user_id = v_owner_id
+        )
+        order by accounts.id
+        for no key update;
         -- Again, because they can have changed before the lock.
         perform billing._check_erasable(v_account_id, null);
         v_event_ids := v_event_ids
@@ -20966,7 +21025,11 @@ begin
     );
     for v_erasure in
         select erasures.* from billing.erasures
-        where erasures.stripe_customer_id = any (v_ids) or erasures.account_id = any (v_account_ids)
+        where erasures.account_id = any (v_account_ids) or erasures.stripe_customer_id in (
+            -- A guest who was linked to an account since is a customer like others.
+            select customers.stripe_customer_id from billing.customers
+            where customers.stripe_customer_id = any (v_ids) and customers.account_id is null
+        )
         order by erasures.id
     loop
         perform billing._erase_rows(v_erasure.account_id, v_erasure.stripe_customer_id);

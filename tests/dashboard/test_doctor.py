@@ -56,6 +56,22 @@ def test_stripe_is_asked_when_asked_for_and_says_when(
         assert "Data API : not checked" in text
 
 
+def test_a_check_that_breaks_is_no_check_that_found_nothing(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Iterator[Any]:
+        yield "Stripe key", lambda: []
+        yield "Data API", lambda: [][1]
+
+    monkeypatch.setattr("cli.dashboard.doctor._elsewhere", broken)
+    browser.post("/doctor/check")
+    text = until(
+        lambda: " checked " in (told := browser.see("/doctor")) and "checking since" not in told and told
+    )
+    assert "Data API could not be checked (IndexError)" in text
+    assert "Data API : wrong" in text
+
+
 def test_a_page_does_not_wait_for_a_stripe_that_hangs(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,10 @@ import pytest
 import stripe
 from psycopg.rows import dict_row
 
+from cli.doctor.checks import of_data_api
 from cli.doctor.stripe_checks import PERMISSIONS, endpoint, permissions
 from cli.event_replay import receive
-from cli.findings import Skipped
+from cli.findings import Finding, Skipped
 from cli.main import main
 from cli.webhook_endpoints import events_of
 from tests.pooler import pooled
@@ -401,3 +402,10 @@ def test_a_key_that_may_not_read_the_endpoint_is_no_error(restricted: Any) -> No
     [result] = endpoint(restricted, URL)
     assert isinstance(result, Skipped)
     assert "till webhook verify" in result.why
+
+
+@pytest.mark.parametrize("url", ["project.supabase.co", "http://[::1"])
+def test_a_data_api_url_that_is_none_is_a_finding(url: str) -> None:
+    [finding] = of_data_api(url, "sb_publishable_1")
+    assert isinstance(finding, Finding)
+    assert "check SUPABASE_URL" in finding.mend

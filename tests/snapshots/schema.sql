@@ -117,11 +117,7 @@ CREATE FUNCTION billing._account_to_bill(user_id uuid, account_id uuid) RETURNS 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if not exists (
-        select from auth.users
-        where users.id = _account_to_bill.user_id and users.deleted_at is null
-            and coalesce(users.banned_until, '-infinity') <= now()
-    ) then
+    if not billing._is_active_user(_account_to_bill.user_id) then
         raise exception 'this user no longer exists'
             using errcode = 'TB040', hint = 'Sign in again.';
     elsif _account_to_bill.account_id is null then
@@ -1535,11 +1531,9 @@ CREATE FUNCTION billing._check_user(user_id uuid) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    if not exists (
-        select from auth.users where users.id = _check_user.user_id and users.deleted_at is null
-    ) then
+    if not billing._is_active_user(_check_user.user_id) then
         raise exception 'there is no such user: %', coalesce(_check_user.user_id::text, 'null')
-            using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is not deleted.';
+            using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is neither deleted nor banned.';
     end if;
 end
 $$;
@@ -2756,16 +2750,23 @@ CREATE FUNCTION billing._emails_of_person(account_id uuid, stripe_customer_ids t
         select lower(found.email) from (
             select users.email::text as email
             from billing.accounts join auth.users on users.id = accounts.owner_id
-            where accounts.id = _emails_of_person.account_id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
+                and users.email_confirmed_at is not null
             union
             select customers.email from billing.customers
             where customers.stripe_customer_id = any (_emails_of_person.stripe_customer_ids)
+                and customers.account_id is null
             union
-            select customer_claims.email from billing.customer_claims
-            where customer_claims.account_id = _emails_of_person.account_id
+            select customer_claims.email
+            from billing.accounts join billing.customer_claims on customer_claims.account_id = accounts.id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
             union
-            select unnest(changes.old_emails || changes.new_email) from billing.customer_email_changes as changes
-            where changes.stripe_customer_id = any (_emails_of_person.stripe_customer_ids)
+            select unnest(changes.old_emails || changes.new_email)
+            from billing.accounts
+            join billing.customers on customers.account_id = accounts.id
+            join billing.customer_email_changes as changes
+                on changes.stripe_customer_id = customers.stripe_customer_id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
         ) as found
         where found.email like '%@%'
         order by 1
@@ -2920,6 +2921,13 @@ begin
     v_event_ids := billing._lock_events_of_person(v_ids, v_names);
     if v_account_id is not null then
         perform billing._lock_balance(v_account_id);
+        -- Nobody makes the person the only owner of a team meanwhile.
+        perform from billing.accounts
+        where accounts.id in (
+            select account_members.account_id from billing.account_members where account_members.user_id = v_owner_id
+        )
+        order by accounts.id
+        for no key update;
         -- Again, because they can have changed before the lock.
         perform billing._check_erasable(v_account_id, null);
         v_event_ids := v_event_ids
@@ -3081,23 +3089,29 @@ CREATE FUNCTION billing._events_of_person(stripe_ids text[], emails text[], rece
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    with named as materialized (
-        select events.stripe_event_id
-        from billing.stripe_events as events
-        cross join (
-            select '"(' || string_agg(regexp_replace(word, '([^A-Za-z0-9_@-])', '\\\1', 'g'), '|') || ')"' as pattern
-            from unnest(_events_of_person.stripe_ids || _events_of_person.emails) as word
-        ) as words
-        where events.payload <> '' and events.received_at >= _events_of_person.received_from
-            and events.payload ~* words.pattern
-    )
-    select
-        events.stripe_event_id, events.status, exists (
-            select from unnest(_events_of_person.stripe_ids) as id
-            where pg_catalog.strpos(events.payload, '"' || id || '"') > 0
+    select events.stripe_event_id, events.status, found.has_id
+    -- All ids at once, as keys: a search for each would read the body again and again.
+    from (
+        select coalesce(jsonb_object_agg(named.id, true), '{}') as ids
+        from unnest(_events_of_person.stripe_ids) as named (id)
+        where named.id is not null
+    ) as person
+    cross join billing.stripe_events as events
+    cross join lateral (
+        select person.ids ?| array(
+            select named.match[1]
+            from pg_catalog.regexp_matches(
+                events.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g'
+            ) as named (match)
+        ) as has_id
+    ) as found
+    where events.payload <> '' and events.received_at >= _events_of_person.received_from and (
+        found.has_id
+        or pg_catalog.strpos(events.payload, '"cus_') = 0 and exists (
+            select from unnest(_events_of_person.emails) as named (email)
+            where pg_catalog.strpos(lower(events.payload), to_json(named.email)::text) > 0
         )
-    from named
-    join billing.stripe_events as events on events.stripe_event_id = named.stripe_event_id
+    )
 $$;
 
 CREATE FUNCTION billing._expire_beyond_cap(account_id uuid, stripe_subscription_item_id text, cap bigint, slot_start timestamp with time zone) RETURNS void
@@ -4208,30 +4222,16 @@ CREATE FUNCTION billing._ids_in_events(account_id uuid, stripe_customer_ids text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    with paid as (
-        select payments.stripe_charge_id, payments.stripe_payment_intent_id from billing.payments
-        where (
-                payments.account_id = _ids_in_events.account_id
-                or payments.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
-            )
-            and (
-                exists (select from billing.disputes where disputes.stripe_charge_id = payments.stripe_charge_id)
-                or exists (select from billing.refunds where refunds.stripe_charge_id = payments.stripe_charge_id)
-                or exists (
-                    select from billing.fraud_warnings
-                    where fraud_warnings.stripe_charge_id = payments.stripe_charge_id
-                )
-                or exists (
-                    select from billing.reviews
-                    where reviews.stripe_charge_id = payments.stripe_charge_id
-                        or reviews.stripe_payment_intent_id = payments.stripe_payment_intent_id
-                )
-            )
-    )
-    select _ids_in_events.stripe_customer_ids || array(
-        select paid.stripe_charge_id from paid
+    select array(
+        select unnest(_ids_in_events.stripe_customer_ids)
         union
-        select paid.stripe_payment_intent_id from paid where paid.stripe_payment_intent_id is not null
+        select unnest(array[payments.stripe_charge_id, payments.stripe_payment_intent_id]) from billing.payments
+        where payments.account_id = _ids_in_events.account_id
+            or payments.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
+        union
+        select invoices.stripe_invoice_id from billing.invoices
+        where invoices.account_id = _ids_in_events.account_id
+            or invoices.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
     )
 $$;
 
@@ -4305,6 +4305,17 @@ begin
         false
     );
 end
+$$;
+
+CREATE FUNCTION billing._is_active_user(user_id uuid) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select exists (
+        select from auth.users
+        where users.id = _is_active_user.user_id and users.deleted_at is null
+            and coalesce(users.banned_until, '-infinity') <= now()
+    )
 $$;
 
 CREATE TABLE billing.credit_schedules (
@@ -5097,13 +5108,18 @@ CREATE FUNCTION billing._lock_team(account_id uuid, OUT team billing.accounts, O
 begin
     select * into team from billing.accounts where accounts.id = _lock_team.account_id for no key update;
     rank := case
-        when billing._sees_every_account() or team.owner_id = auth.uid() then 3
+        when billing._sees_every_account() then 3
+        when not billing._is_active_user(auth.uid()) then 0
+        when team.owner_id = auth.uid() then 3
         else billing._rank((
             select account_members.role from billing.account_members
             where account_members.account_id = _lock_team.account_id and account_members.user_id = auth.uid()
         ))
     end;
-    if team.kind is distinct from 'team' or rank = 0 then
+    -- An erased team has nobody, for good.
+    if team.kind is distinct from 'team' or rank = 0 or exists (
+        select from billing.erasures where erasures.account_id = team.id
+    ) then
         raise exception 'there is no such team: %', _lock_team.account_id
             using errcode = 'TB076', hint = 'Pass the id of a team that you belong to. create_team makes one.';
     end if;
@@ -8413,6 +8429,16 @@ begin
         _revoke_grant.idempotency_key, _revoke_grant.shortfall_policy, _revoke_grant.reason, _revoke_grant.actor
     );
 end
+$$;
+
+CREATE FUNCTION billing._revoke_invitations_of(account_id uuid, user_id uuid) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    update billing.team_invitations
+    set closed_at = billing.current_time(), closed_as = 'revoked'
+    where team_invitations.account_id = _revoke_invitations_of.account_id
+        and team_invitations.invited_by = _revoke_invitations_of.user_id and team_invitations.closed_at is null
 $$;
 
 CREATE FUNCTION billing._revoked_by_hand(grant_id bigint) RETURNS bigint
@@ -13790,6 +13816,7 @@ begin
     delete from billing.account_members
     where account_members.account_id = remove_member.account_id
         and account_members.user_id = remove_member.user_id;
+    perform billing._revoke_invitations_of(remove_member.account_id, remove_member.user_id);
     perform billing._check_owner_is_left(remove_member.account_id);
     return v_member;
 end
@@ -14275,6 +14302,9 @@ begin
     where account_members.account_id = set_member_role.account_id
         and account_members.user_id = set_member_role.user_id
     returning * into v_member;
+    if set_member_role.role = 'member' then
+        perform billing._revoke_invitations_of(set_member_role.account_id, set_member_role.user_id);
+    end if;
     perform billing._check_owner_is_left(set_member_role.account_id);
     perform billing._appoint_owner(set_member_role.account_id);
     return v_member;
@@ -15674,6 +15704,16 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_accounts__pause_recharge() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._pause_recharge(new.id, 'no_user');
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_checkout_sessions__receipt() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16115,7 +16155,11 @@ begin
     );
     for v_erasure in
         select erasures.* from billing.erasures
-        where erasures.stripe_customer_id = any (v_ids) or erasures.account_id = any (v_account_ids)
+        where erasures.account_id = any (v_account_ids) or erasures.stripe_customer_id in (
+            -- A guest who was linked to an account since is a customer like others.
+            select customers.stripe_customer_id from billing.customers
+            where customers.stripe_customer_id = any (v_ids) and customers.account_id is null
+        )
         order by erasures.id
     loop
         perform billing._erase_rows(v_erasure.account_id, v_erasure.stripe_customer_id);
@@ -17855,6 +17899,8 @@ COMMENT ON TABLE billing.team_invitations IS 'Invitations to teams, open and clo
 
 COMMENT ON COLUMN billing.team_invitations.token_hash IS 'SHA-256 of the token in the link.';
 
+COMMENT ON COLUMN billing.team_invitations.invited_by IS 'The owner or admin who sent it, whose right it ends with; null: your server.';
+
 COMMENT ON COLUMN billing.team_invitations.closed_as IS 'accepted, revoked, or replaced by a newer invitation of the same address; null while it is open.';
 
 ALTER TABLE billing.team_invitations ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -18701,6 +18747,8 @@ CREATE TRIGGER tg_accounts__open_balance AFTER INSERT ON billing.accounts FOR EA
 
 CREATE CONSTRAINT TRIGGER tg_accounts__owner_deleted AFTER UPDATE OF owner_id ON billing.accounts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.owner_id IS NOT NULL) AND (new.owner_id IS NULL))) EXECUTE FUNCTION billing.tg_accounts__owner_deleted();
 
+CREATE TRIGGER tg_accounts__pause_recharge AFTER UPDATE OF kind ON billing.accounts FOR EACH ROW WHEN (((old.kind = 'personal'::text) AND (new.kind = 'team'::text))) EXECUTE FUNCTION billing.tg_accounts__pause_recharge();
+
 CREATE CONSTRAINT TRIGGER tg_checkout_sessions__receipt AFTER INSERT OR UPDATE OF payment_status, account_id ON billing.checkout_sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.mode = 'payment'::text) AND (new.payment_status = 'paid'::text) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_checkout_sessions__receipt();
 
 CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON billing.clock FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_clock__local_only();
@@ -18960,7 +19008,7 @@ ALTER TABLE ONLY billing.team_invitations
     ADD CONSTRAINT team_invitations_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY billing.team_invitations
-    ADD CONSTRAINT team_invitations_invited_by_fkey FOREIGN KEY (invited_by) REFERENCES auth.users(id) ON DELETE SET NULL;
+    ADD CONSTRAINT team_invitations_invited_by_fkey FOREIGN KEY (invited_by) REFERENCES auth.users(id) ON DELETE CASCADE;
 
 ALTER TABLE billing.account_members ENABLE ROW LEVEL SECURITY;
 

@@ -617,3 +617,73 @@ def test_open_notifications_about_the_person_are_not_sent(
     )
     assert fetch(app, "select * from billing.queued_jobs()") == []
     assert discrepancies(app) == []
+
+
+# Whose an event is
+
+
+def bodies(conn: Connection) -> set[str]:
+    """The events that have one."""
+    return {
+        row["stripe_event_id"]
+        for row in fetch(conn, "select stripe_event_id from billing.stripe_events where payload <> ''")
+    }
+
+
+def exported_events(app: Connection, account_id: UUID) -> set[str]:
+    query = "select data ->> 'stripe_event_id' as id from billing.export_account(%s) where section = 'stripe_events'"
+    return {row["id"] for row in fetch(app, query, [account_id])}
+
+
+def purchase(database: Database, user: UUID, email: str, *, customer: str | None) -> str:
+    """An event of a checkout in which this address was typed, applied."""
+    life = Life(int(user) % 1000, email.partition("@")[0], user, user)
+    with database.connect("service_role") as app, database.connect(admin=True) as admin:
+        event_id = receive(app, life, "checkout.session.completed", {"id": "cs_1", "customer": customer})
+        settle(admin, event_id)
+    return event_id
+
+
+def test_an_erased_team_leaves_its_owner_alone(
+    database: Database, catalogue: None, app: Connection, admin: Connection
+) -> None:
+    """Their own purchases, and invitations to other teams."""
+    boss = value(admin, "select id from auth.users where email = 'boss@example.com'")
+    crew = value(app, "select id from billing.accounts where kind = 'team'")
+    own = purchase(database, boss, "boss@example.com", customer="cus_of_boss")
+    other = call(app, "create_team", name="Other", owner_id=create_user(database))
+    call(app, "invite_member", account_id=other["id"], email="boss@example.com")
+    assert exported_events(app, crew) == set()
+    assert call(app, "erase_account", account_id=crew, **WHO)["events_emptied"] == 0
+    assert bodies(admin) == {own}
+    assert len(fetch(app, "select * from public.team_invitations")) == 1
+
+
+@pytest.mark.parametrize("customer", ["cus_of_grace", None])
+def test_who_types_the_address_of_another_gets_and_erases_nothing_of_theirs(
+    database: Database,
+    worker: Connection,
+    app: Connection,
+    admin: Connection,
+    account: UUID,
+    customer: str | None,
+) -> None:
+    grace = create_user(database, "grace@example.com")
+    theirs = purchase(database, grace, "grace@example.com", customer=customer)
+    link(app, account)
+    sync_customer = {"livemode": False, "name": "M", "is_deleted": False, "as_of": JANUARY}
+    call(worker, "sync_customer", stripe_customer_id="cus_1", email="grace@example.com", **sync_customer)
+    assert exported_events(app, account) == set()
+    call(app, "erase_account", account_id=account, **WHO)
+    assert bodies(admin) == {theirs}
+
+
+def test_an_address_that_was_not_confirmed_is_of_nobody(
+    database: Database, app: Connection, admin: Connection
+) -> None:
+    grace = create_user(database, "grace@example.com")
+    theirs = purchase(database, grace, "grace@example.com", customer=None)
+    account_id = account_of(admin, grace)
+    assert exported_events(app, account_id) == {theirs}
+    admin.execute("update auth.users set email_confirmed_at = null where id = %s", [grace])
+    assert exported_events(app, account_id) == set()

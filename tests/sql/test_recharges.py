@@ -38,7 +38,7 @@ from tests.sql.calls import (
 )
 from tests.sql.races import at_once
 from tests.sql.test_packs import PACK_CREDITS, pack
-from tests.support import Database
+from tests.support import Database, create_user
 
 THRESHOLD = 100
 PRICE = 2000
@@ -287,6 +287,20 @@ def test_unavailable_pack_pauses_and_notifies_administrators_and_never_fails_a_s
     assert balance(conn, customer) == 50
     assert (recharges(conn), paused(conn)) == ([], reason)
     assert notifications(conn) == [("administrators", "recharge_paused")]
+
+
+def test_card_of_a_deleted_user_is_not_charged_for_who_takes_over_the_account(
+    database: Database, conn: Connection, admin: Connection, customer: UUID
+) -> None:
+    set_recharge(conn, customer)
+    admin.execute(
+        "delete from auth.users where id = (select owner_id from billing.accounts where id = %s)", [customer]
+    )
+    call(conn, "transfer_ownership", account_id=customer, user_id=create_user(database))
+    spend(conn, customer, 100)
+    assert (recharges(conn), paused(conn)) == ([], "no_user")
+    set_recharge(conn, customer)  # the new owner agrees
+    assert [each["status"] for each in recharges(conn)] == ["claimed"]
 
 
 # Agreeing

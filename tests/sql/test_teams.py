@@ -172,6 +172,31 @@ def test_token_without_a_user_is_nobody(team: Team) -> None:
     assert "member" in team.roles
 
 
+@pytest.mark.parametrize("change", ["deleted_at = now()", "banned_until = now() + interval '1 day'"])
+def test_token_of_a_user_who_is_deleted_or_banned_manages_nothing(
+    team: Team, admin: Connection, change: str
+) -> None:
+    """A token outlives its user by an hour."""
+    invited = team.call_as("owner", "invite_member", team.id, "stranger@example.com")["token"]
+    admin.execute(
+        f"update auth.users set {change} where id = any (%s)".encode(),
+        [[team.users[name] for name in ("owner", "admin", "stranger")]],
+    )
+    before = team.roles
+    for who, *arguments in (
+        ("owner", "transfer_ownership", team.id, team.users["member"]),
+        ("owner", "set_member_role", team.id, team.users["member"], "owner"),
+        ("admin", "remove_member", team.id, team.users["member"]),
+        ("admin", "invite_member", team.id, "accomplice@example.com", "admin"),
+        ("admin", "revoke_invitation", team.id, "stranger@example.com"),
+    ):
+        with refused("TB076"):
+            team.call_as(who, *arguments)
+    with refused("TB079"):
+        team.call_as("stranger", "accept_invitation", invited)
+    assert team.roles == before
+
+
 # Owners
 
 
@@ -224,6 +249,23 @@ def test_account_of_a_deleted_user_becomes_a_team(team: Team, admin: Connection)
     assert team.call("transfer_ownership", left["id"], team.users["owner"])["role"] == "owner"
     [taken] = fetch(team.app, "select kind, owner_id from billing.accounts where id = %s", [left["id"]])
     assert taken == {"kind": "team", "owner_id": team.users["owner"]}
+
+
+def test_erased_account_is_handed_to_nobody(team: Team, admin: Connection) -> None:
+    """It has no user, and every later event of its customer would remove a new one."""
+    [left] = fetch(
+        team.app,
+        "select id from billing.accounts where owner_id = %s and kind = 'personal'",
+        [team.users["stranger"]],
+    )
+    for account_id in (left["id"], team.id):
+        team.call("erase_account", account_id, "asked for", "root@example.org")
+        with refused("TB076"):
+            team.call("transfer_ownership", account_id, team.users["member"])
+        with refused("TB076"):
+            team.call("add_member", account_id, team.users["member"])
+    found = "select kind, owner_id from billing.accounts where id = %s"
+    assert fetch(team.app, found, [left["id"]]) == [{"kind": "personal", "owner_id": None}]
 
 
 # Seats
@@ -307,6 +349,26 @@ def test_closed_and_expired_invitations_are_refused(team: Team, admin: Connectio
     assert "stranger" not in team.roles
 
 
+@pytest.mark.parametrize("how", ["removed", "left", "made a member", "deleted"])
+def test_invitations_end_with_the_right_of_who_sent_them(team: Team, admin: Connection, how: str) -> None:
+    """Else an admin comes back by an invitation of another address of their own."""
+    token = invite(team, "admin", role="admin")
+    other = team.call_as("owner", "invite_member", team.id, "lin@example.com")["invitation_id"]
+    match how:
+        case "removed":
+            team.call_as("owner", "remove_member", team.id, team.users["admin"])
+        case "left":
+            team.call_as("admin", "remove_member", team.id, team.users["admin"])
+        case "made a member":
+            team.call_as("owner", "set_member_role", team.id, team.users["admin"], "member")
+        case _:
+            admin.execute("delete from auth.users where id = %s", [team.users["admin"]])
+    with refused("TB086"):
+        team.call_as("stranger", "accept_invitation", token)
+    left = "select id from billing.team_invitations where closed_at is null"
+    assert fetch(admin, left) == [{"id": other}]
+
+
 @pytest.mark.parametrize("email", ["", "ada", "a@b c", "@", None, "a" * 250 + "@example.com"])
 def test_what_is_no_address_is_not_invited(team: Team, email: str | None) -> None:
     with refused("TB085"):
@@ -375,3 +437,24 @@ def test_team_that_is_made_twice_at_once_is_one(team: Team, conn: Connection) ->
         ):
             first.commit()
             assert again.result() == made
+
+
+def test_owner_who_is_erased_at_that_moment_is_not_the_last_one(team: Team, conn: Connection) -> None:
+    team.call("set_member_role", team.id, team.users["admin"], "owner")
+    [erased] = fetch(
+        team.app,
+        "select id from billing.accounts where owner_id = %s and kind = 'personal'",
+        [team.users["admin"]],
+    )
+    arguments = ("erase_account", erased["id"], "asked for", "root@example.org")
+    with team.database.connect("service_role", autocommit=False) as first:
+        call(first, "set_member_role", team.id, team.users["owner"], "member")
+        with (
+            team.database.connect("service_role") as second,
+            blocked(second, conn, lambda: call(second, *arguments)) as erasure,
+        ):
+            first.commit()
+            with refused("TB080"):
+                erasure.result()
+    assert team.roles["admin"] == "owner"
+    assert team.owner == "admin"

@@ -125,12 +125,27 @@ def test_a_clock_is_advanced(local: Local) -> None:
     assert moved.frozen_time == clock.frozen_time + 31 * 86_400
 
 
-@pytest.mark.parametrize("path", ["/charges/{}/dispute", "/events/{}/deliver", "/clocks/{}/advance"])
-def test_a_form_of_another_site_does_nothing(local: Local, charge: Any, path: str) -> None:
-    answer = local.http.post(
-        local.url + path.format(charge.id), data={}, headers={"origin": "https://evil.example"}
-    )
+@pytest.mark.parametrize(
+    "path",
+    ["/charges/{}/dispute", "/_control/charges/{}/dispute", "/events/{}/deliver", "/clocks/{}/advance"],
+)
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+def test_a_form_of_another_site_does_nothing(local: Local, charge: Any, path: str, origin: str) -> None:
+    """Also what a page sends as plain text, for which browsers ask nobody first."""
+    headers = {"origin": origin, "content-type": "text/plain"}
+    answer = local.http.post(local.url + path.format(charge.id), content="{}", headers=headers)
     assert answer.status_code == 403
+    assert local.client.disputes.list().data == []
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/customers", "/_control/deliveries", "/charges/{}/dispute"])
+def test_a_foreign_name_that_leads_here_reads_and_does_nothing(local: Local, charge: Any, path: str) -> None:
+    """DNS rebinding: to the browser, the page of evil.example and this server are one site."""
+    host = f"evil.example:{local.url.rpartition(':')[2]}"
+    headers = {"host": host, "origin": f"http://{host}", "authorization": "Bearer sk_test_x"}
+    method = "POST" if path.endswith("/dispute") else "GET"
+    answer = local.http.request(method, local.url + path.format(charge.id), headers=headers)
+    assert (answer.status_code, answer.text) == (403, "invalid Host header: use 127.0.0.1\n")
     assert local.client.disputes.list().data == []
 
 

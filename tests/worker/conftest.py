@@ -88,9 +88,9 @@ class Shop:
     worker: psycopg.Connection[Any]
     stripe: StripeReader
 
-    def link(self, n: int = 1) -> UUID:
+    def link(self, n: int = 1, email: str | None = None) -> UUID:
         """Sign a user up and link customer `cus_n`; returns the account."""
-        account_id = account_of(self.app, create_user(self.database))
+        account_id = account_of(self.app, create_user(self.database, email))
         self.app.execute("select billing.link_customer(%s, %s)", [account_id, f"cus_{n}"])
         return account_id
 

@@ -89,7 +89,7 @@ def everywhere(shop: Shop) -> list[str]:
 @pytest.fixture
 def account(shop: Shop) -> UUID:
     """A customer who subscribed, paid, and cancelled; with all of the person in the events."""
-    account = shop.link()
+    account = shop.link(email=EMAIL)
     subscribed = events.subscription(**PERSONAL)
     shop.outcomes(
         Event("customer.created", events.customer(**PERSONAL)),
@@ -212,3 +212,14 @@ def test_a_guest_is_erased_by_the_customer(shop: Shop) -> None:
     shop.outcome(later)
     assert shop.status(later) == "applied"
     assert everywhere(shop) == []
+
+
+def test_an_erased_guest_who_signs_up_is_a_customer_like_others(shop: Shop) -> None:
+    shop.outcome(Event("customer.created", events.customer(id="cus_1")))
+    shop.app.execute(f"select billing.erase_customer('cus_1', {WHO})".encode())
+    shop.link(1)
+    event = Event("customer.updated", events.customer(id="cus_1", email=EMAIL), created=LATER)
+    shop.outcome(event)
+    known = "select email from billing.customers where stripe_customer_id = 'cus_1'"
+    assert shop.value(known) == EMAIL
+    assert shop.value("select payload from billing.stripe_events where stripe_event_id = %s", event.id) != ""

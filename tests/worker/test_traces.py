@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import psycopg
 import pytest
 import stripe
 from opentelemetry.sdk.trace import TracerProvider
@@ -92,6 +93,19 @@ def test_a_lookup_is_the_parent_of_its_requests(
     requests = [span for span in spans.get_finished_spans() if span.name == "stripe GET"]
     assert requests
     assert {by_id[span.parent.span_id] for span in requests if span.parent} == {"look up"}
+
+
+def test_an_error_of_postgres_is_recorded_without_the_row_that_it_quotes(
+    shop: Shop, spans: InMemorySpanExporter
+) -> None:
+    quoting = "insert into billing.account_members values (gen_random_uuid(), null, 'Ada Lovelace, ada@example.com')"
+    with pytest.raises(psycopg.Error) as refused, traces.span("apply events"):
+        shop.app.execute(quoting)
+    assert "Ada Lovelace" in str(refused.value)
+    [span] = [each for each in spans.get_finished_spans() if each.name == "apply events"]
+    assert "Ada" not in span.to_json()
+    assert not span.status.is_ok
+    assert "NotNullViolation 23502" in span.to_json()
 
 
 def test_an_error_is_recorded_and_raised(spans: InMemorySpanExporter) -> None:

@@ -79,6 +79,20 @@ as $$
     )
 $$;
 
+-- Whether a user may still act: a token outlives its user, and a ban, by an hour.
+create function billing._is_active_user(user_id uuid)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from auth.users
+        where users.id = _is_active_user.user_id and users.deleted_at is null
+            and coalesce(users.banned_until, '-infinity') <= now()
+    )
+$$;
+
 -- Whether an account still has a user: its owner or a member who was not deleted, softly or otherwise.
 create function billing._has_user(account_id uuid)
 returns boolean
@@ -161,8 +175,8 @@ after insert on auth.users
 for each row execute function billing.tg_users__open_account();
 
 revoke all on function
-    billing.my_account_ids, billing.my_managed_account_ids, billing._sees_every_account, billing._has_user,
-    billing.ensure_account, billing.tg_users__open_account
+    billing.my_account_ids, billing.my_managed_account_ids, billing._sees_every_account, billing._is_active_user,
+    billing._has_user, billing.ensure_account, billing.tg_users__open_account
 from public, anon, authenticated, service_role;
 grant execute on function billing.my_account_ids() to authenticated;
 grant execute on function billing.my_managed_account_ids() to authenticated;

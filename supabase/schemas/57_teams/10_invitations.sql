@@ -8,7 +8,7 @@ create table billing.team_invitations (
     email text not null,
     role text not null,
     token_hash bytea not null unique,
-    invited_by uuid references auth.users (id) on delete set null,
+    invited_by uuid references auth.users (id) on delete cascade,
     accepted_by uuid references auth.users (id) on delete set null,
     closed_as text,
     closed_at timestamptz,
@@ -45,5 +45,6 @@ grant select (id, account_id, email, role, invited_by, accepted_by, closed_as, c
 on billing.team_invitations to authenticated, service_role;
 
 comment on table billing.team_invitations is 'Invitations to teams, open and closed.';
+comment on column billing.team_invitations.invited_by is 'The owner or admin who sent it, whose right it ends with; null: your server.';
 comment on column billing.team_invitations.token_hash is 'SHA-256 of the token in the link.';
 comment on column billing.team_invitations.closed_as is 'accepted, revoked, or replaced by a newer invitation of the same address; null while it is open.';

@@ -20,13 +20,18 @@ as $$
 begin
     select * into team from billing.accounts where accounts.id = _lock_team.account_id for no key update;
     rank := case
-        when billing._sees_every_account() or team.owner_id = auth.uid() then 3
+        when billing._sees_every_account() then 3
+        when not billing._is_active_user(auth.uid()) then 0
+        when team.owner_id = auth.uid() then 3
         else billing._rank((
             select account_members.role from billing.account_members
             where account_members.account_id = _lock_team.account_id and account_members.user_id = auth.uid()
         ))
     end;
-    if team.kind is distinct from 'team' or rank = 0 then
+    -- An erased team has nobody, for good.
+    if team.kind is distinct from 'team' or rank = 0 or exists (
+        select from billing.erasures where erasures.account_id = team.id
+    ) then
         raise exception 'there is no such team: %', _lock_team.account_id
             using errcode = 'TB076', hint = 'Pass the id of a team that you belong to. create_team makes one.';
     end if;
@@ -67,11 +72,9 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (
-        select from auth.users where users.id = _check_user.user_id and users.deleted_at is null
-    ) then
+    if not billing._is_active_user(_check_user.user_id) then
         raise exception 'there is no such user: %', coalesce(_check_user.user_id::text, 'null')
-            using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is not deleted.';
+            using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is neither deleted nor banned.';
     end if;
 end
 $$;
@@ -236,6 +239,9 @@ begin
     where account_members.account_id = set_member_role.account_id
         and account_members.user_id = set_member_role.user_id
     returning * into v_member;
+    if set_member_role.role = 'member' then
+        perform billing._revoke_invitations_of(set_member_role.account_id, set_member_role.user_id);
+    end if;
     perform billing._check_owner_is_left(set_member_role.account_id);
     perform billing._appoint_owner(set_member_role.account_id);
     return v_member;
@@ -261,6 +267,19 @@ begin
 end
 $$;
 
+-- What somebody sent who may not invite any more: they may have sent it to another address of their own.
+create function billing._revoke_invitations_of(account_id uuid, user_id uuid)
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    update billing.team_invitations
+    set closed_at = billing.current_time(), closed_as = 'revoked'
+    where team_invitations.account_id = _revoke_invitations_of.account_id
+        and team_invitations.invited_by = _revoke_invitations_of.user_id and team_invitations.closed_at is null
+$$;
+
 -- Everybody may leave; others are removed by who manages them.
 create function billing.remove_member(account_id uuid, user_id uuid)
 returns billing.account_members
@@ -280,6 +299,7 @@ begin
     delete from billing.account_members
     where account_members.account_id = remove_member.account_id
         and account_members.user_id = remove_member.user_id;
+    perform billing._revoke_invitations_of(remove_member.account_id, remove_member.user_id);
     perform billing._check_owner_is_left(remove_member.account_id);
     return v_member;
 end
@@ -373,7 +393,7 @@ execute function billing.tg_account_members__appoint_owner();
 revoke all on function
     billing._lock_team, billing._rank, billing._check_rank, billing._check_user, billing._check_seats,
     billing._appoint_owner, billing._check_owner_is_left, billing.create_team, billing.add_member,
-    billing.set_member_role, billing._member, billing.remove_member, billing.transfer_ownership, billing.team_members,
+    billing.set_member_role, billing._member, billing._revoke_invitations_of, billing.remove_member, billing.transfer_ownership, billing.team_members,
     billing.tg_account_members__appoint_owner
 from public, anon, authenticated, service_role;
 grant execute on function billing.create_team(text, uuid), billing.add_member(uuid, uuid, text) to service_role;

@@ -2,7 +2,8 @@
 --
 -- Invariant: the token of a link is random, is returned once, and only its SHA-256 is stored. It expires, works for one
 -- user, and only for a user whose confirmed e-mail address is the one that was invited. A new invitation of an address
--- replaces the open one. Owners and admins of a team invite, revoke and read; nobody can invite an owner.
+-- replaces the open one, and none outlives the right of who sent it. Owners and admins of a team invite, revoke and read;
+-- nobody can invite an owner.
 
 create function billing.invite_member(account_id uuid, email text, role text default 'member')
 returns table (invitation_id bigint, token text, expires_at timestamptz)

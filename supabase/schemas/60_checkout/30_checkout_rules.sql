@@ -14,11 +14,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (
-        select from auth.users
-        where users.id = _account_to_bill.user_id and users.deleted_at is null
-            and coalesce(users.banned_until, '-infinity') <= now()
-    ) then
+    if not billing._is_active_user(_account_to_bill.user_id) then
         raise exception 'this user no longer exists'
             using errcode = 'TB040', hint = 'Sign in again.';
     elsif _account_to_bill.account_id is null then

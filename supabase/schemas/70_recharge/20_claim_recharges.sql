@@ -39,6 +39,25 @@ as $$
     where credit_balances.account_id = _arm_recharge.account_id
 $$;
 
+-- The account of a deleted user is handed to somebody else (transfer_ownership), who did not agree; the card is not theirs.
+create function billing.tg_accounts__pause_recharge()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._pause_recharge(new.id, 'no_user');
+    return null;
+end
+$$;
+
+create trigger tg_accounts__pause_recharge
+after update of kind on billing.accounts
+for each row when (old.kind = 'personal' and new.kind = 'team')
+execute function billing.tg_accounts__pause_recharge();
+
 -- Handles a fall below the threshold: claims a recharge, pauses the settings, or schedules a later check. The caller holds
 -- the balance's lock.
 create function billing._claim_recharge(account_id uuid)
@@ -149,5 +168,6 @@ when (new.balance - new.held < new.recharge_below)
 execute function billing.tg_credit_balances__recharge();
 
 revoke all on function
-    billing._pause_recharge, billing._arm_recharge, billing._claim_recharge, billing.tg_credit_balances__recharge
+    billing._pause_recharge, billing._arm_recharge, billing.tg_accounts__pause_recharge,
+    billing._claim_recharge, billing.tg_credit_balances__recharge
 from public, anon, authenticated, service_role;

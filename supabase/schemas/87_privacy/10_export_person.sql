@@ -20,7 +20,8 @@ as $$
     )
 $$;
 
--- Addresses by which an event can name a person: the user's, and those of their customers, now and before.
+-- Addresses that are the person's, now and before: a user's confirmed one, and what Stripe was told of it. Not what was
+-- typed at Stripe, which may be the address of somebody else; a guest has no other. A team has none of its own.
 create function billing._emails_of_person(account_id uuid, stripe_customer_ids text[])
 returns text[]
 language sql
@@ -31,59 +32,52 @@ as $$
         select lower(found.email) from (
             select users.email::text as email
             from billing.accounts join auth.users on users.id = accounts.owner_id
-            where accounts.id = _emails_of_person.account_id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
+                and users.email_confirmed_at is not null
             union
             select customers.email from billing.customers
             where customers.stripe_customer_id = any (_emails_of_person.stripe_customer_ids)
+                and customers.account_id is null
             union
-            select customer_claims.email from billing.customer_claims
-            where customer_claims.account_id = _emails_of_person.account_id
+            select customer_claims.email
+            from billing.accounts join billing.customer_claims on customer_claims.account_id = accounts.id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
             union
-            select unnest(changes.old_emails || changes.new_email) from billing.customer_email_changes as changes
-            where changes.stripe_customer_id = any (_emails_of_person.stripe_customer_ids)
+            select unnest(changes.old_emails || changes.new_email)
+            from billing.accounts
+            join billing.customers on customers.account_id = accounts.id
+            join billing.customer_email_changes as changes
+                on changes.stripe_customer_id = customers.stripe_customer_id
+            where accounts.id = _emails_of_person.account_id and accounts.kind = 'personal'
         ) as found
         where found.email like '%@%'
         order by 1
     )
 $$;
 
--- Stripe ids by which events name the person: customers and, because disputes, reviews, warnings and refunds name no
--- customer, the payments that these are about.
+-- Stripe ids by which events name the person: customers and, because disputes, reviews, warnings, refunds and payments of
+-- invoices name no customer, what these are about.
 create function billing._ids_in_events(account_id uuid, stripe_customer_ids text[])
 returns text[]
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with paid as (
-        select payments.stripe_charge_id, payments.stripe_payment_intent_id from billing.payments
-        where (
-                payments.account_id = _ids_in_events.account_id
-                or payments.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
-            )
-            and (
-                exists (select from billing.disputes where disputes.stripe_charge_id = payments.stripe_charge_id)
-                or exists (select from billing.refunds where refunds.stripe_charge_id = payments.stripe_charge_id)
-                or exists (
-                    select from billing.fraud_warnings
-                    where fraud_warnings.stripe_charge_id = payments.stripe_charge_id
-                )
-                or exists (
-                    select from billing.reviews
-                    where reviews.stripe_charge_id = payments.stripe_charge_id
-                        or reviews.stripe_payment_intent_id = payments.stripe_payment_intent_id
-                )
-            )
-    )
-    select _ids_in_events.stripe_customer_ids || array(
-        select paid.stripe_charge_id from paid
+    select array(
+        select unnest(_ids_in_events.stripe_customer_ids)
         union
-        select paid.stripe_payment_intent_id from paid where paid.stripe_payment_intent_id is not null
+        select unnest(array[payments.stripe_charge_id, payments.stripe_payment_intent_id]) from billing.payments
+        where payments.account_id = _ids_in_events.account_id
+            or payments.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
+        union
+        select invoices.stripe_invoice_id from billing.invoices
+        where invoices.account_id = _ids_in_events.account_id
+            or invoices.stripe_customer_id = any (_ids_in_events.stripe_customer_ids)
     )
 $$;
 
--- Stored events whose body has one of these ids or addresses. Reads all bodies of events received since then, each once:
--- one pattern for all words, because each further look at a body would decompress it again.
+-- Stored events whose body has one of these ids, or one of these addresses and no customer, whose event it would be.
+-- Reads all bodies of events received since then.
 create function billing._events_of_person(
     stripe_ids text[], emails text[], received_from timestamptz default '-infinity'
 )
@@ -92,23 +86,29 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    with named as materialized (
-        select events.stripe_event_id
-        from billing.stripe_events as events
-        cross join (
-            select '"(' || string_agg(regexp_replace(word, '([^A-Za-z0-9_@-])', '\\\1', 'g'), '|') || ')"' as pattern
-            from unnest(_events_of_person.stripe_ids || _events_of_person.emails) as word
-        ) as words
-        where events.payload <> '' and events.received_at >= _events_of_person.received_from
-            and events.payload ~* words.pattern
-    )
-    select
-        events.stripe_event_id, events.status, exists (
-            select from unnest(_events_of_person.stripe_ids) as id
-            where pg_catalog.strpos(events.payload, '"' || id || '"') > 0
+    select events.stripe_event_id, events.status, found.has_id
+    -- All ids at once, as keys: a search for each would read the body again and again.
+    from (
+        select coalesce(jsonb_object_agg(named.id, true), '{}') as ids
+        from unnest(_events_of_person.stripe_ids) as named (id)
+        where named.id is not null
+    ) as person
+    cross join billing.stripe_events as events
+    cross join lateral (
+        select person.ids ?| array(
+            select named.match[1]
+            from pg_catalog.regexp_matches(
+                events.payload, '"((?:cus|ch|py|pi|in)_[A-Za-z0-9_]+)"', 'g'
+            ) as named (match)
+        ) as has_id
+    ) as found
+    where events.payload <> '' and events.received_at >= _events_of_person.received_from and (
+        found.has_id
+        or pg_catalog.strpos(events.payload, '"cus_') = 0 and exists (
+            select from unnest(_events_of_person.emails) as named (email)
+            where pg_catalog.strpos(lower(events.payload), to_json(named.email)::text) > 0
         )
-    from named
-    join billing.stripe_events as events on events.stripe_event_id = named.stripe_event_id
+    )
 $$;
 
 -- Raises if no such customer is known, or if an account owns it.

@@ -9,7 +9,7 @@
 -- is closed and has no user. Later events of its customers are applied as always, and erased in the same transaction.
 -- Erasing again changes nothing. Callable by service_role.
 --
--- Locks: events by id, then the balance, as the worker does.
+-- Locks: events by id, then the balance, as the worker does; then the teams that the person leaves.
 
 -- Who decided something, without the person's own name.
 create function billing._without_names(actor text, names text[])
@@ -319,6 +319,13 @@ begin
     v_event_ids := billing._lock_events_of_person(v_ids, v_names);
     if v_account_id is not null then
         perform billing._lock_balance(v_account_id);
+        -- Nobody makes the person the only owner of a team meanwhile.
+        perform from billing.accounts
+        where accounts.id in (
+            select account_members.account_id from billing.account_members where account_members.user_id = v_owner_id
+        )
+        order by accounts.id
+        for no key update;
         -- Again, because they can have changed before the lock.
         perform billing._check_erasable(v_account_id, null);
         v_event_ids := v_event_ids
@@ -418,7 +425,11 @@ begin
     );
     for v_erasure in
         select erasures.* from billing.erasures
-        where erasures.stripe_customer_id = any (v_ids) or erasures.account_id = any (v_account_ids)
+        where erasures.account_id = any (v_account_ids) or erasures.stripe_customer_id in (
+            -- A guest who was linked to an account since is a customer like others.
+            select customers.stripe_customer_id from billing.customers
+            where customers.stripe_customer_id = any (v_ids) and customers.account_id is null
+        )
         order by erasures.id
     loop
         perform billing._erase_rows(v_erasure.account_id, v_erasure.stripe_customer_id);
