@@ -183,7 +183,9 @@ def test_a_dispute_that_goes_on_freezes_until_its_event_is_applied(place: Place)
     assert place.query("select status from billing.disputes") == [("needs_response",)]
     place.work()
     assert place.query("select status from billing.disputes") == [("under_review",)]
-    assert held == place.value("select held from billing.credit_balances where account_id = %s", place.account(0))
+    assert held == place.value(
+        "select held from billing.credit_balances where account_id = %s", place.account(0)
+    )
     told = place.query("select dedupe_key from billing.notifications where kind ^@ 'dispute_'")
     assert told == [(f"dispute_opened:{dispute}:needs_response",)]
     assert place.findings() == []

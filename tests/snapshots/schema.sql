@@ -11740,13 +11740,14 @@ $$;
 
 COMMENT ON FUNCTION billing.dismiss_stripe_event(event_id text, reason text, actor text) IS 'Ignores a dead or parked event permanently; any other event is left unchanged. Returns the status.';
 
-CREATE FUNCTION billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamp with time zone) RETURNS void
+CREATE FUNCTION billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamp with time zone, status text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
     v_id text := distrust_stripe_row.stripe_id;
     v_read_at timestamptz := distrust_stripe_row.read_at;
+    v_status text := distrust_stripe_row.status;
 begin
     case distrust_stripe_row.kind
         when 'customer' then
@@ -11770,7 +11771,8 @@ begin
             where subscriptions.stripe_subscription_id = v_id and subscriptions.updated_at <= v_read_at;
         when 'invoice' then
             update billing.invoices set status = 'draft', attempt_count = 0, as_of = '-infinity'
-            where invoices.stripe_invoice_id = v_id and invoices.updated_at <= v_read_at;
+            where invoices.stripe_invoice_id = v_id and invoices.updated_at <= v_read_at
+                and (v_status is null or billing._invoice_rank(invoices.status) >= billing._invoice_rank(v_status));
         when 'line_item' then
             delete from billing.invoice_lines where invoice_lines.stripe_line_id = v_id;
         when 'invoice_payment' then
@@ -11779,12 +11781,17 @@ begin
             update billing.payments set as_of = '-infinity'
             where payments.stripe_charge_id = v_id and payments.updated_at <= v_read_at;
         when 'refund' then
-            delete from billing.refunds where refunds.stripe_refund_id = v_id and refunds.updated_at <= v_read_at;
+            delete from billing.refunds
+            where refunds.stripe_refund_id = v_id and refunds.updated_at <= v_read_at
+                and (v_status is null or billing._refund_rank(refunds.status) >= billing._refund_rank(v_status));
         when 'dispute' then
-            delete from billing.disputes where disputes.stripe_dispute_id = v_id and disputes.updated_at <= v_read_at;
+            delete from billing.disputes
+            where disputes.stripe_dispute_id = v_id and disputes.updated_at <= v_read_at
+                and (v_status is null or billing._dispute_rank(disputes.status) >= billing._dispute_rank(v_status));
         when 'credit_note' then
             perform from billing.credit_notes
             where credit_notes.stripe_credit_note_id = v_id and credit_notes.updated_at <= v_read_at
+                and (v_status is null or credit_notes.status <> 'issued')
             for update;
             if found then
                 delete from billing.credit_note_lines where credit_note_lines.stripe_credit_note_id = v_id;
@@ -11803,7 +11810,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamp with time zone) IS 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at.';
+COMMENT ON FUNCTION billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamp with time zone, status text) IS 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at, or the event brings it to that status anyway.';
 
 CREATE FUNCTION billing.enqueue_deleted_users() RETURNS void
     LANGUAGE sql SECURITY DEFINER
