@@ -64,7 +64,7 @@ class Difference:
     @property
     def status(self) -> str | None:
         """Stripe's, if the row says another one and nothing else that no event changes."""
-        return self.facts["status"][1] if self.kind.final & self.facts.keys() == {"status"} else None
+        return self.facts["status"][1] if set(self.kind.final & self.facts.keys()) == {"status"} else None
 
     @property
     def edited_lines(self) -> list[str]:

@@ -170,7 +170,7 @@ def test_a_row_that_was_written_meanwhile_is_not_withdrawn(place: Place) -> None
 
 
 def test_a_dispute_that_goes_on_freezes_until_its_event_is_applied(place: Place) -> None:
-    """Its evidence was submitted, and that event never arrived. No credits come back, and it is no new dispute."""
+    """Its evidence was submitted, and that event never arrived: no credits come back meanwhile."""
     charge = place.business.of("charge", place.business.customers[0])[-1]["id"]
     place.business.control("charges/{identifier}/dispute", charge)
     place.till("reconcile", "--apply")
