@@ -49,7 +49,7 @@ def span(name: str, **attributes: Any) -> Generator[Any]:
     if _tracer is None:
         yield None
         return
-    # Of an exception only its kind is told: its text may quote a row of Postgres, or an address.
+    # Of an exception only its kind is sent: its text may quote a row of Postgres, or an address.
     with _tracer.start_as_current_span(
         name, attributes=attributes, record_exception=False, set_status_on_exception=False
     ) as current:

@@ -20251,7 +20251,7 @@ as $$
     )
 $$;
 
--- Addresses that are the person's, now and before: a user's confirmed one, and what Stripe was told of it. Not what was
+-- Addresses that are the person's, now and before: a user's confirmed one, and those that we sent to Stripe. Not what was
 -- typed at Stripe, which may be the address of somebody else; a guest has no other. A team has none of its own.
 create function billing._emails_of_person(account_id uuid, stripe_customer_ids text[])
 returns text[]
