@@ -3,6 +3,7 @@
 import io
 import os
 import secrets
+import socket
 import tarfile
 import time
 from functools import cache
@@ -46,6 +47,14 @@ def line() -> str:
 @cache
 def no_engine() -> str | None:
     """Why no Docker engine answers; None if one does."""
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if host.startswith("unix://"):
+        # Docker's library leaves a socket open that finds nobody.
+        with socket.socket(socket.AF_UNIX) as engine:
+            try:
+                engine.connect(host.removeprefix("unix://"))
+            except OSError as error:
+                return f"{host}: {error.strerror}"
     import docker  # half a second, for those who need it
     from docker.errors import DockerException
 

@@ -53,7 +53,8 @@ def test_metrics_are_prometheus_text_and_anything_else_is_not_found(url: str) ->
     assert ask(f"{url}/")[0] == 404
 
 
-def test_an_address_of_ipv6_is_served() -> None:
+def test_an_address_of_ipv6_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PULSE", Pulse())
     server = serve("::1", 0)
     try:
         assert ask(f"http://[::1]:{server.server_address[1]}/healthz") == (200, "ok\n")
