@@ -1102,6 +1102,7 @@ create table billing.credit_packs (
     pack_credits bigint,
     credits_per_unit numeric,
     expires_after interval,
+    declared_from timestamptz not null default '-infinity',
     metadata jsonb not null default '{}',
     as_of timestamptz not null default '-infinity',
     created_at timestamptz not null default now(),
@@ -1158,6 +1159,7 @@ comment on column billing.plans.trial_days is 'Length of the trial for new subsc
 comment on column billing.plans.features is 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
 comment on column billing.plans.seats_min is 'The smallest quantity at checkout, and the default.';
 comment on column billing.plans.seats_max is 'The largest quantity at checkout; null: settings.max_checkout_quantity.';
+comment on column billing.credit_packs.declared_from is 'Since when it is a pack: what was paid for it before gave no credits. -infinity: since its price is known.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';
 comment on column billing.credit_packs.pack_credits is 'Credits of one pack; null if the customer chooses the amount.';
 comment on column billing.credit_packs.credits_per_unit is 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
@@ -1448,7 +1450,8 @@ comment on column billing.credit_terms.valid_from is 'Time of the Stripe event, 
 -- One-time prices from Stripe → credit packs, whether the price or the product that declares its credits arrives first.
 --
 -- Invariant: a one-time price is a pack as soon as it or its product declares pack_credits, and then stays a pack:
--- later states update it, and its credits stay until others are declared. Until then only its id and state are kept in
+-- later states update it, and its credits stay until others are declared. A price that was known before and was no pack is
+-- one from the time of the state that declares it (declared_from): editing a price gives nothing for earlier payments. Until then only its id and state are kept in
 -- one_time_prices, and it can't be bought.
 --
 -- Private: called by sync_price and sync_product, which hold the product's lock.
@@ -1536,6 +1539,7 @@ as $$
 declare
     v_price billing.one_time_prices := _sync_one_time_price.price;
     v_declared billing.declared_pack := billing._declared_pack(v_price);
+    v_declared_from timestamptz;
     v_as_of timestamptz := (
         select max(held.as_of)
         from (
@@ -1565,8 +1569,9 @@ begin
         return 'applied';
     end if;
     delete from billing.one_time_prices where one_time_prices.stripe_price_id = v_price.stripe_price_id;
+    v_declared_from := case when found then v_price.as_of else '-infinity' end;
     if billing._is_pack(v_declared) then
-        perform billing._open_pack(v_price, v_declared);
+        perform billing._open_pack(v_price, v_declared, v_declared_from);
     else
         insert into billing.one_time_prices select (v_price).*;
     end if;
@@ -1574,7 +1579,9 @@ begin
 end
 $$;
 
-create function billing._open_pack(price billing.one_time_prices, declared billing.declared_pack)
+create function billing._open_pack(
+    price billing.one_time_prices, declared billing.declared_pack, declared_from timestamptz
+)
 returns void
 language sql
 volatile
@@ -1582,19 +1589,20 @@ set search_path = pg_catalog, pg_temp
 as $$
     insert into billing.credit_packs (
         stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
-        pack_credits, credits_per_unit, expires_after, metadata, as_of
+        pack_credits, credits_per_unit, expires_after, declared_from, metadata, as_of
     )
     values (
         (_open_pack.price).stripe_price_id, (_open_pack.price).stripe_product_id, (_open_pack.price).livemode,
         (_open_pack.price).active, (_open_pack.price).lookup_key, (_open_pack.price).nickname,
         (_open_pack.price).currency, (_open_pack.price).unit_amount, (_open_pack.declared).pack_credits,
-        (_open_pack.declared).credits_per_unit, (_open_pack.declared).expires_after, (_open_pack.price).metadata,
-        (_open_pack.price).as_of
+        (_open_pack.declared).credits_per_unit, (_open_pack.declared).expires_after, _open_pack.declared_from,
+        (_open_pack.price).metadata, (_open_pack.price).as_of
     )
 $$;
 
--- Applies what a product declares to those of its prices that declare nothing themselves.
-create function billing._resolve_packs(stripe_product_id text)
+-- Applies what a product declares to those of its prices that declare nothing themselves. declared_from: when it declared
+-- it; -infinity if the product was not known before.
+create function billing._resolve_packs(stripe_product_id text, declared_from timestamptz)
 returns void
 language plpgsql
 volatile
@@ -1625,7 +1633,7 @@ begin
             and billing._is_pack(billing._declared_pack(one_time_prices))
         returning *
     loop
-        perform billing._open_pack(v_price, billing._declared_pack(v_price));
+        perform billing._open_pack(v_price, billing._declared_pack(v_price), _resolve_packs.declared_from);
     end loop;
 end
 $$;
@@ -5761,6 +5769,7 @@ create index invoice_lines_item on billing.invoice_lines (stripe_subscription_it
 where stripe_subscription_item_id is not null;
 create index invoice_lines_credited on billing.invoice_lines (credited_invoice_id) where credited_invoice_id is not null;
 create index invoice_lines_waiting on billing.invoice_lines (stripe_subscription_id) where is_waiting;
+create index invoice_lines_one_time on billing.invoice_lines (stripe_price_id) where stripe_subscription_item_id is null;
 create index invoice_lines_waiting_for on billing.invoice_lines (stripe_price_id) where is_waiting;
 
 create table billing.invoice_payments (
@@ -10553,11 +10562,15 @@ begin
             and invoice_lines.amount >= 0
         order by invoice_lines.stripe_line_id
     loop
-        select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
+        select * into v_pack from billing.credit_packs
+        where credit_packs.stripe_price_id = v_line.stripe_price_id
+            and credit_packs.declared_from <= coalesce(v_invoice.paid_at, v_invoice.as_of);
         if not found then
-            -- An unknown price may be a pack: the line waits for it. A known price without a pack is not one.
+            -- An unknown price may be a pack: the line waits for it. A known price that was no pack then is not one.
             update billing.invoice_lines set is_waiting = not exists (
                 select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
+                union all
+                select from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id
             )
             where invoice_lines.stripe_line_id = v_line.stripe_line_id;
             continue;
@@ -10590,41 +10603,25 @@ begin
 end
 $$;
 
--- The price that invoices wait for has arrived, as a pack or not.
-create function billing.tg_prices__purchase_waiting()
+-- The price that lines of invoices wait for has arrived, and is no pack.
+create function billing.tg_one_time_prices__end_waiting()
 returns trigger
 language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_invoice billing.invoices;
 begin
-    for v_invoice in
-        with arrived as (
-            update billing.invoice_lines set is_waiting = false
-            where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
-                and invoice_lines.stripe_subscription_item_id is null
-            returning invoice_lines.stripe_invoice_id
-        )
-        select invoices.* from billing.invoices
-        where invoices.stripe_invoice_id in (select arrived.stripe_invoice_id from arrived) and invoices.status = 'paid'
-        order by invoices.account_id, invoices.stripe_invoice_id
-    loop
-        perform billing._purchase_packs_of_invoice(v_invoice);
-    end loop;
+    update billing.invoice_lines set is_waiting = false
+    where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+        and invoice_lines.stripe_subscription_item_id is null;
     return null;
 end
 $$;
 
-create trigger tg_credit_packs__purchase_waiting
-after insert on billing.credit_packs
-for each row execute function billing.tg_prices__purchase_waiting();
-
-create trigger tg_one_time_prices__purchase_waiting
+create trigger tg_one_time_prices__end_waiting
 after insert on billing.one_time_prices
-for each row execute function billing.tg_prices__purchase_waiting();
+for each row execute function billing.tg_one_time_prices__end_waiting();
 
 -- When a payment intent's charge was paid, if known; the charge may be reported later.
 create function billing._charged_at(stripe_payment_intent_id text)
@@ -10686,7 +10683,7 @@ $$;
 revoke all on function
     billing._credits_of_pack, billing._minor_digits, billing._returned_of_purchase, billing._post_purchase,
     billing._lots_of_purchase, billing._check_buyer, billing._purchase, billing._free_pack_key,
-    billing._purchase_packs_of_invoice, billing.tg_prices__purchase_waiting, billing._charged_at,
+    billing._purchase_packs_of_invoice, billing.tg_one_time_prices__end_waiting, billing._charged_at,
     billing._date_purchases, billing._pack_name
 from public, anon, authenticated, service_role;
 
@@ -13995,8 +13992,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_as_of timestamptz;
+    v_known_as_of timestamptz;
 begin
     perform billing._lock_arrival(sync_product.stripe_product_id);
+    select products.as_of into v_known_as_of from billing.products
+    where products.stripe_product_id = sync_product.stripe_product_id;
     insert into billing.products as held (
         stripe_product_id, livemode, name, description, active, metadata, as_of
     )
@@ -14027,7 +14027,10 @@ begin
     where plans.stripe_product_id = sync_product.stripe_product_id;
     perform billing._allocate_trials(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
-    perform billing._resolve_packs(sync_product.stripe_product_id);
+    perform billing._resolve_packs(
+        sync_product.stripe_product_id,
+        case when v_known_as_of > '-infinity' then sync_product.as_of else '-infinity' end
+    );
     perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
     return 'applied';
 end
@@ -15661,6 +15664,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_session billing.checkout_sessions := _purchase_packs_of_session.session;
+    v_moment timestamptz := coalesce(v_session.completed_at, v_session.opened_at);
     v_missing text;
     v_bought record;
     v_purchase billing.pack_purchases;
@@ -15674,7 +15678,7 @@ begin
         select from billing.checkout_line_items as items
         left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
-            and (items.declares_credits or credit_packs.stripe_price_id is not null)
+            and (items.declares_credits or credit_packs.declared_from <= v_moment)
     ) then
         return;
     elsif v_session.completed_at < (select settings.credits_since from billing.settings) and not exists (
@@ -15716,6 +15720,7 @@ begin
         join billing.credit_packs as packs on packs.stripe_price_id = items.stripe_price_id
         join billing.products on products.stripe_product_id = packs.stripe_product_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+            and (items.declares_credits or packs.declared_from <= v_moment)
         group by 1, 2
         order by 1, 2
     loop
@@ -15752,6 +15757,42 @@ begin
     end loop;
 end
 $$;
+
+-- A price has become a pack: what was paid for it since then may have arrived before.
+create function billing.tg_credit_packs__purchase_since()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.invoice_lines set is_waiting = false
+    where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+        and invoice_lines.stripe_subscription_item_id is null;
+    perform billing._purchase_packs_of_invoice(invoices) from billing.invoices
+    where invoices.status = 'paid' and coalesce(invoices.paid_at, invoices.as_of) >= new.declared_from
+        and invoices.stripe_invoice_id in (
+            select invoice_lines.stripe_invoice_id from billing.invoice_lines
+            where invoice_lines.stripe_price_id = new.stripe_price_id
+                and invoice_lines.stripe_subscription_item_id is null
+        )
+    order by invoices.account_id, invoices.stripe_invoice_id;
+    perform billing._purchase_packs_of_session(sessions) from billing.checkout_sessions as sessions
+    where sessions.mode = 'payment' and sessions.status = 'complete' and sessions.payment_status <> 'unpaid'
+        and sessions.completed_at >= new.declared_from
+        and sessions.stripe_checkout_session_id in (
+            select items.stripe_checkout_session_id from billing.checkout_line_items as items
+            where items.stripe_price_id = new.stripe_price_id
+        )
+    order by sessions.account_id, sessions.stripe_checkout_session_id;
+    return null;
+end
+$$;
+
+create trigger tg_credit_packs__purchase_since
+after insert on billing.credit_packs
+for each row execute function billing.tg_credit_packs__purchase_since();
 
 -- Records what a session's payment intent received: at once, by a later capture, or by a bank debit.
 create function billing._pay_session(stripe_payment_intent_id text, amount_received bigint)
@@ -15890,8 +15931,8 @@ end
 $$;
 
 revoke all on function
-    billing._purchase_packs_of_session, billing._pay_session, billing._settle_session,
-    billing.sync_checkout_session
+    billing._purchase_packs_of_session, billing.tg_credit_packs__purchase_since, billing._pay_session,
+    billing._settle_session, billing.sync_checkout_session
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_checkout_session(
     text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz
@@ -16600,6 +16641,7 @@ where sessions.account_id is not null and sessions.status = 'complete' and sessi
         select from billing.checkout_line_items as lines
         join billing.credit_packs on credit_packs.stripe_price_id = lines.stripe_price_id
         where lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id and lines.amount_total > 0
+            and (lines.declares_credits or credit_packs.declared_from <= sessions.completed_at)
     )
     and not exists (
         select from billing.pack_purchases
@@ -16611,7 +16653,9 @@ select
     format('line %s of invoice %s is paid for, and no purchase', lines.stripe_line_id, invoices.stripe_invoice_id)
 from billing.invoices
 join billing.invoice_lines as lines on lines.stripe_invoice_id = invoices.stripe_invoice_id
-join billing.credit_packs as packs on packs.stripe_price_id = lines.stripe_price_id
+join billing.credit_packs as packs
+    on packs.stripe_price_id = lines.stripe_price_id
+    and packs.declared_from <= coalesce(invoices.paid_at, invoices.as_of)
 cross join billing.settings
 where invoices.account_id is not null and invoices.status = 'paid' and lines.stripe_subscription_item_id is null
     and lines.amount - coalesce(lines.discount, 0) > 0 and invoices.total > 0

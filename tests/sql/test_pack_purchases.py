@@ -9,12 +9,14 @@ import pytest
 from tests.sql.calls import (
     Row,
     answer,
+    fetch,
     fetch_one,
     item,
     refused,
     sync_checkout_session,
     sync_invoice_payment,
     sync_payment,
+    sync_product,
 )
 from tests.sql.races import at_once
 from tests.sql.shop import DAY, HOUR, JULY, NOON, START, Shop, of
@@ -481,3 +483,52 @@ def test_nothing_of_a_subscription_is_a_pack(packs: Shop) -> None:
     packs.state(START, item(stripe_price_id="price_plan"))
     packs.bill("in_0", START, of("plan", 900, START, JULY))
     assert packs.keys("pack") == []
+
+
+# A price that becomes a pack
+
+
+def pay(shop: Shop, way: str, at: datetime) -> None:
+    """The price, which its own metadata does not declare as a pack."""
+    if way == "invoice":
+        shop.bill("in_1", at, one(), subscription=None)
+    else:
+        buy(shop, bought(declares_credits=False), at=at)
+
+
+@pytest.mark.parametrize("by", ["price", "product"])
+@pytest.mark.parametrize("way", ["invoice", "session"])
+def test_editing_a_price_gives_nothing_for_what_was_paid_before(shop: Shop, way: str, by: str) -> None:
+    sync_product(shop.worker)
+    pack(shop.worker, metadata={})
+    pay(shop, way, START)
+    if by == "price":
+        pack(shop.worker, as_of=NOON)
+    else:
+        sync_product(shop.worker, metadata={"pack_credits": str(CREDITS)}, as_of=NOON)
+    pay(shop, way, START)
+    assert fetch(shop.admin, "select detail from billing.ungranted_payments") == []
+    shop.admin.execute("select billing.recalculate_account(%s)", [shop.account])
+    assert shop.balance == 0
+
+
+@pytest.mark.parametrize("by", ["price", "product"])
+@pytest.mark.parametrize("way", ["invoice", "session"])
+def test_what_was_paid_since_counts_even_if_the_edit_is_reported_later(shop: Shop, way: str, by: str) -> None:
+    sync_product(shop.worker)
+    pack(shop.worker, metadata={})
+    pay(shop, way, NOON + HOUR)
+    assert shop.balance == 0
+    if by == "price":
+        pack(shop.worker, as_of=NOON)
+    else:
+        sync_product(shop.worker, metadata={"pack_credits": str(CREDITS)}, as_of=NOON)
+    assert shop.balance == CREDITS
+
+
+@pytest.mark.parametrize("way", ["invoice", "session"])
+def test_product_that_arrives_after_its_price_has_always_declared_it(shop: Shop, way: str) -> None:
+    pack(shop.worker, metadata={})
+    pay(shop, way, START)
+    sync_product(shop.worker, metadata={"pack_credits": str(CREDITS)}, as_of=NOON)
+    assert shop.balance == CREDITS

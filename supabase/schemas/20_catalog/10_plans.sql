@@ -81,6 +81,7 @@ create table billing.credit_packs (
     pack_credits bigint,
     credits_per_unit numeric,
     expires_after interval,
+    declared_from timestamptz not null default '-infinity',
     metadata jsonb not null default '{}',
     as_of timestamptz not null default '-infinity',
     created_at timestamptz not null default now(),
@@ -137,6 +138,7 @@ comment on column billing.plans.trial_days is 'Length of the trial for new subsc
 comment on column billing.plans.features is 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
 comment on column billing.plans.seats_min is 'The smallest quantity at checkout, and the default.';
 comment on column billing.plans.seats_max is 'The largest quantity at checkout; null: settings.max_checkout_quantity.';
+comment on column billing.credit_packs.declared_from is 'Since when it is a pack: what was paid for it before gave no credits. -infinity: since its price is known.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';
 comment on column billing.credit_packs.pack_credits is 'Credits of one pack; null if the customer chooses the amount.';
 comment on column billing.credit_packs.credits_per_unit is 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';

@@ -1,7 +1,8 @@
 -- One-time prices from Stripe → credit packs, whether the price or the product that declares its credits arrives first.
 --
 -- Invariant: a one-time price is a pack as soon as it or its product declares pack_credits, and then stays a pack:
--- later states update it, and its credits stay until others are declared. Until then only its id and state are kept in
+-- later states update it, and its credits stay until others are declared. A price that was known before and was no pack is
+-- one from the time of the state that declares it (declared_from): editing a price gives nothing for earlier payments. Until then only its id and state are kept in
 -- one_time_prices, and it can't be bought.
 --
 -- Private: called by sync_price and sync_product, which hold the product's lock.
@@ -89,6 +90,7 @@ as $$
 declare
     v_price billing.one_time_prices := _sync_one_time_price.price;
     v_declared billing.declared_pack := billing._declared_pack(v_price);
+    v_declared_from timestamptz;
     v_as_of timestamptz := (
         select max(held.as_of)
         from (
@@ -118,8 +120,9 @@ begin
         return 'applied';
     end if;
     delete from billing.one_time_prices where one_time_prices.stripe_price_id = v_price.stripe_price_id;
+    v_declared_from := case when found then v_price.as_of else '-infinity' end;
     if billing._is_pack(v_declared) then
-        perform billing._open_pack(v_price, v_declared);
+        perform billing._open_pack(v_price, v_declared, v_declared_from);
     else
         insert into billing.one_time_prices select (v_price).*;
     end if;
@@ -127,7 +130,9 @@ begin
 end
 $$;
 
-create function billing._open_pack(price billing.one_time_prices, declared billing.declared_pack)
+create function billing._open_pack(
+    price billing.one_time_prices, declared billing.declared_pack, declared_from timestamptz
+)
 returns void
 language sql
 volatile
@@ -135,19 +140,20 @@ set search_path = pg_catalog, pg_temp
 as $$
     insert into billing.credit_packs (
         stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
-        pack_credits, credits_per_unit, expires_after, metadata, as_of
+        pack_credits, credits_per_unit, expires_after, declared_from, metadata, as_of
     )
     values (
         (_open_pack.price).stripe_price_id, (_open_pack.price).stripe_product_id, (_open_pack.price).livemode,
         (_open_pack.price).active, (_open_pack.price).lookup_key, (_open_pack.price).nickname,
         (_open_pack.price).currency, (_open_pack.price).unit_amount, (_open_pack.declared).pack_credits,
-        (_open_pack.declared).credits_per_unit, (_open_pack.declared).expires_after, (_open_pack.price).metadata,
-        (_open_pack.price).as_of
+        (_open_pack.declared).credits_per_unit, (_open_pack.declared).expires_after, _open_pack.declared_from,
+        (_open_pack.price).metadata, (_open_pack.price).as_of
     )
 $$;
 
--- Applies what a product declares to those of its prices that declare nothing themselves.
-create function billing._resolve_packs(stripe_product_id text)
+-- Applies what a product declares to those of its prices that declare nothing themselves. declared_from: when it declared
+-- it; -infinity if the product was not known before.
+create function billing._resolve_packs(stripe_product_id text, declared_from timestamptz)
 returns void
 language plpgsql
 volatile
@@ -178,7 +184,7 @@ begin
             and billing._is_pack(billing._declared_pack(one_time_prices))
         returning *
     loop
-        perform billing._open_pack(v_price, billing._declared_pack(v_price));
+        perform billing._open_pack(v_price, billing._declared_pack(v_price), _resolve_packs.declared_from);
     end loop;
 end
 $$;

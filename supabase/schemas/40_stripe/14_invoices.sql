@@ -56,6 +56,7 @@ create index invoice_lines_item on billing.invoice_lines (stripe_subscription_it
 where stripe_subscription_item_id is not null;
 create index invoice_lines_credited on billing.invoice_lines (credited_invoice_id) where credited_invoice_id is not null;
 create index invoice_lines_waiting on billing.invoice_lines (stripe_subscription_id) where is_waiting;
+create index invoice_lines_one_time on billing.invoice_lines (stripe_price_id) where stripe_subscription_item_id is null;
 create index invoice_lines_waiting_for on billing.invoice_lines (stripe_price_id) where is_waiting;
 
 create table billing.invoice_payments (

@@ -225,11 +225,15 @@ begin
             and invoice_lines.amount >= 0
         order by invoice_lines.stripe_line_id
     loop
-        select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
+        select * into v_pack from billing.credit_packs
+        where credit_packs.stripe_price_id = v_line.stripe_price_id
+            and credit_packs.declared_from <= coalesce(v_invoice.paid_at, v_invoice.as_of);
         if not found then
-            -- An unknown price may be a pack: the line waits for it. A known price without a pack is not one.
+            -- An unknown price may be a pack: the line waits for it. A known price that was no pack then is not one.
             update billing.invoice_lines set is_waiting = not exists (
                 select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
+                union all
+                select from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id
             )
             where invoice_lines.stripe_line_id = v_line.stripe_line_id;
             continue;
@@ -262,41 +266,25 @@ begin
 end
 $$;
 
--- The price that invoices wait for has arrived, as a pack or not.
-create function billing.tg_prices__purchase_waiting()
+-- The price that lines of invoices wait for has arrived, and is no pack.
+create function billing.tg_one_time_prices__end_waiting()
 returns trigger
 language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_invoice billing.invoices;
 begin
-    for v_invoice in
-        with arrived as (
-            update billing.invoice_lines set is_waiting = false
-            where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
-                and invoice_lines.stripe_subscription_item_id is null
-            returning invoice_lines.stripe_invoice_id
-        )
-        select invoices.* from billing.invoices
-        where invoices.stripe_invoice_id in (select arrived.stripe_invoice_id from arrived) and invoices.status = 'paid'
-        order by invoices.account_id, invoices.stripe_invoice_id
-    loop
-        perform billing._purchase_packs_of_invoice(v_invoice);
-    end loop;
+    update billing.invoice_lines set is_waiting = false
+    where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+        and invoice_lines.stripe_subscription_item_id is null;
     return null;
 end
 $$;
 
-create trigger tg_credit_packs__purchase_waiting
-after insert on billing.credit_packs
-for each row execute function billing.tg_prices__purchase_waiting();
-
-create trigger tg_one_time_prices__purchase_waiting
+create trigger tg_one_time_prices__end_waiting
 after insert on billing.one_time_prices
-for each row execute function billing.tg_prices__purchase_waiting();
+for each row execute function billing.tg_one_time_prices__end_waiting();
 
 -- When a payment intent's charge was paid, if known; the charge may be reported later.
 create function billing._charged_at(stripe_payment_intent_id text)
@@ -358,6 +346,6 @@ $$;
 revoke all on function
     billing._credits_of_pack, billing._minor_digits, billing._returned_of_purchase, billing._post_purchase,
     billing._lots_of_purchase, billing._check_buyer, billing._purchase, billing._free_pack_key,
-    billing._purchase_packs_of_invoice, billing.tg_prices__purchase_waiting, billing._charged_at,
+    billing._purchase_packs_of_invoice, billing.tg_one_time_prices__end_waiting, billing._charged_at,
     billing._date_purchases, billing._pack_name
 from public, anon, authenticated, service_role;

@@ -88,8 +88,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_as_of timestamptz;
+    v_known_as_of timestamptz;
 begin
     perform billing._lock_arrival(sync_product.stripe_product_id);
+    select products.as_of into v_known_as_of from billing.products
+    where products.stripe_product_id = sync_product.stripe_product_id;
     insert into billing.products as held (
         stripe_product_id, livemode, name, description, active, metadata, as_of
     )
@@ -120,7 +123,10 @@ begin
     where plans.stripe_product_id = sync_product.stripe_product_id;
     perform billing._allocate_trials(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
-    perform billing._resolve_packs(sync_product.stripe_product_id);
+    perform billing._resolve_packs(
+        sync_product.stripe_product_id,
+        case when v_known_as_of > '-infinity' then sync_product.as_of else '-infinity' end
+    );
     perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
     return 'applied';
 end

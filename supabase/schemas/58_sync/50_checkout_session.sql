@@ -35,6 +35,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_session billing.checkout_sessions := _purchase_packs_of_session.session;
+    v_moment timestamptz := coalesce(v_session.completed_at, v_session.opened_at);
     v_missing text;
     v_bought record;
     v_purchase billing.pack_purchases;
@@ -48,7 +49,7 @@ begin
         select from billing.checkout_line_items as items
         left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
-            and (items.declares_credits or credit_packs.stripe_price_id is not null)
+            and (items.declares_credits or credit_packs.declared_from <= v_moment)
     ) then
         return;
     elsif v_session.completed_at < (select settings.credits_since from billing.settings) and not exists (
@@ -90,6 +91,7 @@ begin
         join billing.credit_packs as packs on packs.stripe_price_id = items.stripe_price_id
         join billing.products on products.stripe_product_id = packs.stripe_product_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+            and (items.declares_credits or packs.declared_from <= v_moment)
         group by 1, 2
         order by 1, 2
     loop
@@ -126,6 +128,42 @@ begin
     end loop;
 end
 $$;
+
+-- A price has become a pack: what was paid for it since then may have arrived before.
+create function billing.tg_credit_packs__purchase_since()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.invoice_lines set is_waiting = false
+    where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+        and invoice_lines.stripe_subscription_item_id is null;
+    perform billing._purchase_packs_of_invoice(invoices) from billing.invoices
+    where invoices.status = 'paid' and coalesce(invoices.paid_at, invoices.as_of) >= new.declared_from
+        and invoices.stripe_invoice_id in (
+            select invoice_lines.stripe_invoice_id from billing.invoice_lines
+            where invoice_lines.stripe_price_id = new.stripe_price_id
+                and invoice_lines.stripe_subscription_item_id is null
+        )
+    order by invoices.account_id, invoices.stripe_invoice_id;
+    perform billing._purchase_packs_of_session(sessions) from billing.checkout_sessions as sessions
+    where sessions.mode = 'payment' and sessions.status = 'complete' and sessions.payment_status <> 'unpaid'
+        and sessions.completed_at >= new.declared_from
+        and sessions.stripe_checkout_session_id in (
+            select items.stripe_checkout_session_id from billing.checkout_line_items as items
+            where items.stripe_price_id = new.stripe_price_id
+        )
+    order by sessions.account_id, sessions.stripe_checkout_session_id;
+    return null;
+end
+$$;
+
+create trigger tg_credit_packs__purchase_since
+after insert on billing.credit_packs
+for each row execute function billing.tg_credit_packs__purchase_since();
 
 -- Records what a session's payment intent received: at once, by a later capture, or by a bank debit.
 create function billing._pay_session(stripe_payment_intent_id text, amount_received bigint)
@@ -264,8 +302,8 @@ end
 $$;
 
 revoke all on function
-    billing._purchase_packs_of_session, billing._pay_session, billing._settle_session,
-    billing.sync_checkout_session
+    billing._purchase_packs_of_session, billing.tg_credit_packs__purchase_since, billing._pay_session,
+    billing._settle_session, billing.sync_checkout_session
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_checkout_session(
     text, text, boolean, text, text, text, text, text, text, text, text, text, bigint, timestamptz, jsonb, timestamptz

@@ -15,6 +15,7 @@ where sessions.account_id is not null and sessions.status = 'complete' and sessi
         select from billing.checkout_line_items as lines
         join billing.credit_packs on credit_packs.stripe_price_id = lines.stripe_price_id
         where lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id and lines.amount_total > 0
+            and (lines.declares_credits or credit_packs.declared_from <= sessions.completed_at)
     )
     and not exists (
         select from billing.pack_purchases
@@ -26,7 +27,9 @@ select
     format('line %s of invoice %s is paid for, and no purchase', lines.stripe_line_id, invoices.stripe_invoice_id)
 from billing.invoices
 join billing.invoice_lines as lines on lines.stripe_invoice_id = invoices.stripe_invoice_id
-join billing.credit_packs as packs on packs.stripe_price_id = lines.stripe_price_id
+join billing.credit_packs as packs
+    on packs.stripe_price_id = lines.stripe_price_id
+    and packs.declared_from <= coalesce(invoices.paid_at, invoices.as_of)
 cross join billing.settings
 where invoices.account_id is not null and invoices.status = 'paid' and lines.stripe_subscription_item_id is null
     and lines.amount - coalesce(lines.discount, 0) > 0 and invoices.total > 0
