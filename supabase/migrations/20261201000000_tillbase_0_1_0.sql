@@ -16571,7 +16571,15 @@ select
 from billing.payments
 union all
 select
-    'refund', refunds.stripe_refund_id, null, refunds.as_of, true,
+    'refund', refunds.stripe_refund_id,
+    -- A refund does not say it; the charge that it returns does.
+    (
+        select payments.livemode from billing.payments
+        where payments.stripe_charge_id = refunds.stripe_charge_id
+            or payments.stripe_payment_intent_id = refunds.stripe_payment_intent_id
+        limit 1
+    ),
+    refunds.as_of, true,
     jsonb_build_object(
         'status', refunds.status, 'amount', refunds.amount, 'currency', refunds.currency,
         'stripe_charge_id', refunds.stripe_charge_id, 'stripe_payment_intent_id', refunds.stripe_payment_intent_id

@@ -532,3 +532,17 @@ def test_product_that_arrives_after_its_price_has_always_declared_it(shop: Shop,
     pay(shop, way, START)
     sync_product(shop.worker, metadata={"pack_credits": str(CREDITS)}, as_of=NOON)
     assert shop.balance == CREDITS
+
+
+def test_only_what_was_a_pack_counts_in_a_session_of_several(packs: Shop) -> None:
+    pack(packs.worker, "price_later", metadata={})
+    items = (bought(), bought(2, stripe_price_id="price_later", declares_credits=False))
+    pack(packs.worker, "price_later", as_of=NOON)
+    buy(packs, *items, at=START, amount_total=4000)
+    assert packs.balance == CREDITS
+
+
+def test_edited_price_makes_no_buyer_of_a_visitor(shop: Shop) -> None:
+    pack(shop.worker, metadata={})
+    pack(shop.worker, as_of=NOON)
+    assert buy(shop, bought(declares_credits=False), at=START, stripe_customer_id=None) == "applied"
