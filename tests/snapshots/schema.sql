@@ -2316,6 +2316,7 @@ CREATE TABLE billing.credit_packs (
     pack_credits bigint,
     credits_per_unit numeric,
     expires_after interval,
+    declared_from timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -2333,6 +2334,8 @@ COMMENT ON COLUMN billing.credit_packs.pack_credits IS 'Credits of one pack; nul
 COMMENT ON COLUMN billing.credit_packs.credits_per_unit IS 'Credits for one whole unit of currency (1.00 usd, 1 jpy) of a price whose amount the customer chooses.';
 
 COMMENT ON COLUMN billing.credit_packs.expires_after IS 'How long after the payment the credits expire; null: never.';
+
+COMMENT ON COLUMN billing.credit_packs.declared_from IS 'Since when it is a pack: what was paid for it before gave no credits. -infinity: since its price is known.';
 
 CREATE FUNCTION billing._credits_of_pack(pack billing.credit_packs, quantity bigint, amount bigint) RETURNS numeric
     LANGUAGE sql IMMUTABLE
@@ -5916,20 +5919,20 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._open_pack(price billing.one_time_prices, declared billing.declared_pack) RETURNS void
+CREATE FUNCTION billing._open_pack(price billing.one_time_prices, declared billing.declared_pack, declared_from timestamp with time zone) RETURNS void
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     insert into billing.credit_packs (
         stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
-        pack_credits, credits_per_unit, expires_after, metadata, as_of
+        pack_credits, credits_per_unit, expires_after, declared_from, metadata, as_of
     )
     values (
         (_open_pack.price).stripe_price_id, (_open_pack.price).stripe_product_id, (_open_pack.price).livemode,
         (_open_pack.price).active, (_open_pack.price).lookup_key, (_open_pack.price).nickname,
         (_open_pack.price).currency, (_open_pack.price).unit_amount, (_open_pack.declared).pack_credits,
-        (_open_pack.declared).credits_per_unit, (_open_pack.declared).expires_after, (_open_pack.price).metadata,
-        (_open_pack.price).as_of
+        (_open_pack.declared).credits_per_unit, (_open_pack.declared).expires_after, _open_pack.declared_from,
+        (_open_pack.price).metadata, (_open_pack.price).as_of
     )
 $$;
 
@@ -6906,11 +6909,15 @@ begin
             and invoice_lines.amount >= 0
         order by invoice_lines.stripe_line_id
     loop
-        select * into v_pack from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id;
+        select * into v_pack from billing.credit_packs
+        where credit_packs.stripe_price_id = v_line.stripe_price_id
+            and credit_packs.declared_from <= coalesce(v_invoice.paid_at, v_invoice.as_of);
         if not found then
-            -- An unknown price may be a pack: the line waits for it. A known price without a pack is not one.
+            -- An unknown price may be a pack: the line waits for it. A known price that was no pack then is not one.
             update billing.invoice_lines set is_waiting = not exists (
                 select from billing.one_time_prices where one_time_prices.stripe_price_id = v_line.stripe_price_id
+                union all
+                select from billing.credit_packs where credit_packs.stripe_price_id = v_line.stripe_price_id
             )
             where invoice_lines.stripe_line_id = v_line.stripe_line_id;
             continue;
@@ -6978,6 +6985,7 @@ CREATE FUNCTION billing._purchase_packs_of_session(session billing.checkout_sess
     AS $$
 declare
     v_session billing.checkout_sessions := _purchase_packs_of_session.session;
+    v_moment timestamptz := coalesce(v_session.completed_at, v_session.opened_at);
     v_missing text;
     v_bought record;
     v_purchase billing.pack_purchases;
@@ -6991,7 +6999,7 @@ begin
         select from billing.checkout_line_items as items
         left join billing.credit_packs on credit_packs.stripe_price_id = items.stripe_price_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
-            and (items.declares_credits or credit_packs.stripe_price_id is not null)
+            and (items.declares_credits or credit_packs.declared_from <= v_moment)
     ) then
         return;
     elsif v_session.completed_at < (select settings.credits_since from billing.settings) and not exists (
@@ -7033,6 +7041,7 @@ begin
         join billing.credit_packs as packs on packs.stripe_price_id = items.stripe_price_id
         join billing.products on products.stripe_product_id = packs.stripe_product_id
         where items.stripe_checkout_session_id = v_session.stripe_checkout_session_id
+            and (items.declares_credits or packs.declared_from <= v_moment)
         group by 1, 2
         order by 1, 2
     loop
@@ -7811,7 +7820,7 @@ exception when others then
 end
 $$;
 
-CREATE FUNCTION billing._resolve_packs(stripe_product_id text) RETURNS void
+CREATE FUNCTION billing._resolve_packs(stripe_product_id text, declared_from timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -7840,7 +7849,7 @@ begin
             and billing._is_pack(billing._declared_pack(one_time_prices))
         returning *
     loop
-        perform billing._open_pack(v_price, billing._declared_pack(v_price));
+        perform billing._open_pack(v_price, billing._declared_pack(v_price), _resolve_packs.declared_from);
     end loop;
 end
 $$;
@@ -9236,6 +9245,7 @@ CREATE FUNCTION billing._sync_one_time_price(price billing.one_time_prices) RETU
 declare
     v_price billing.one_time_prices := _sync_one_time_price.price;
     v_declared billing.declared_pack := billing._declared_pack(v_price);
+    v_declared_from timestamptz;
     v_as_of timestamptz := (
         select max(held.as_of)
         from (
@@ -9265,8 +9275,9 @@ begin
         return 'applied';
     end if;
     delete from billing.one_time_prices where one_time_prices.stripe_price_id = v_price.stripe_price_id;
+    v_declared_from := case when found then v_price.as_of else '-infinity' end;
     if billing._is_pack(v_declared) then
-        perform billing._open_pack(v_price, v_declared);
+        perform billing._open_pack(v_price, v_declared, v_declared_from);
     else
         insert into billing.one_time_prices select (v_price).*;
     end if;
@@ -15286,8 +15297,11 @@ CREATE FUNCTION billing.sync_product(stripe_product_id text, livemode boolean, n
     AS $$
 declare
     v_as_of timestamptz;
+    v_known_as_of timestamptz;
 begin
     perform billing._lock_arrival(sync_product.stripe_product_id);
+    select products.as_of into v_known_as_of from billing.products
+    where products.stripe_product_id = sync_product.stripe_product_id;
     insert into billing.products as held (
         stripe_product_id, livemode, name, description, active, metadata, as_of
     )
@@ -15318,7 +15332,10 @@ begin
     where plans.stripe_product_id = sync_product.stripe_product_id;
     perform billing._allocate_trials(plans.stripe_price_id) from billing.plans
     where plans.stripe_product_id = sync_product.stripe_product_id;
-    perform billing._resolve_packs(sync_product.stripe_product_id);
+    perform billing._resolve_packs(
+        sync_product.stripe_product_id,
+        case when v_known_as_of > '-infinity' then sync_product.as_of else '-infinity' end
+    );
     perform billing._retry_events_waiting_for(sync_product.stripe_product_id);
     return 'applied';
 end
@@ -15891,6 +15908,34 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_credit_packs__purchase_since() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.invoice_lines set is_waiting = false
+    where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+        and invoice_lines.stripe_subscription_item_id is null;
+    perform billing._purchase_packs_of_invoice(invoices) from billing.invoices
+    where invoices.status = 'paid' and coalesce(invoices.paid_at, invoices.as_of) >= new.declared_from
+        and invoices.stripe_invoice_id in (
+            select invoice_lines.stripe_invoice_id from billing.invoice_lines
+            where invoice_lines.stripe_price_id = new.stripe_price_id
+                and invoice_lines.stripe_subscription_item_id is null
+        )
+    order by invoices.account_id, invoices.stripe_invoice_id;
+    perform billing._purchase_packs_of_session(sessions) from billing.checkout_sessions as sessions
+    where sessions.mode = 'payment' and sessions.status = 'complete' and sessions.payment_status <> 'unpaid'
+        and sessions.completed_at >= new.declared_from
+        and sessions.stripe_checkout_session_id in (
+            select items.stripe_checkout_session_id from billing.checkout_line_items as items
+            where items.stripe_price_id = new.stripe_price_id
+        )
+    order by sessions.account_id, sessions.stripe_checkout_session_id;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_credit_terms__allocate() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16032,6 +16077,18 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_one_time_prices__end_waiting() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.invoice_lines set is_waiting = false
+    where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
+        and invoice_lines.stripe_subscription_item_id is null;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_payment_links__enqueue() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16050,30 +16107,6 @@ begin
     if coalesce(current_setting('billing.is_resolving_plan', true), '') = '' then
         perform billing._record_terms(new, billing.current_time());
     end if;
-    return null;
-end
-$$;
-
-CREATE FUNCTION billing.tg_prices__purchase_waiting() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_invoice billing.invoices;
-begin
-    for v_invoice in
-        with arrived as (
-            update billing.invoice_lines set is_waiting = false
-            where invoice_lines.stripe_price_id = new.stripe_price_id and invoice_lines.is_waiting
-                and invoice_lines.stripe_subscription_item_id is null
-            returning invoice_lines.stripe_invoice_id
-        )
-        select invoices.* from billing.invoices
-        where invoices.stripe_invoice_id in (select arrived.stripe_invoice_id from arrived) and invoices.status = 'paid'
-        order by invoices.account_id, invoices.stripe_invoice_id
-    loop
-        perform billing._purchase_packs_of_invoice(v_invoice);
-    end loop;
     return null;
 end
 $$;
@@ -17833,7 +17866,10 @@ UNION ALL
 UNION ALL
  SELECT 'refund'::text AS object,
     refunds.stripe_refund_id AS stripe_id,
-    NULL::boolean AS livemode,
+    ( SELECT payments.livemode
+           FROM billing.payments
+          WHERE ((payments.stripe_charge_id = refunds.stripe_charge_id) OR (payments.stripe_payment_intent_id = refunds.stripe_payment_intent_id))
+         LIMIT 1) AS livemode,
     refunds.as_of,
     true AS is_expected,
     jsonb_build_object('status', refunds.status, 'amount', refunds.amount, 'currency', refunds.currency, 'stripe_charge_id', refunds.stripe_charge_id, 'stripe_payment_intent_id', refunds.stripe_payment_intent_id) AS facts
@@ -17943,7 +17979,7 @@ CREATE VIEW billing.ungranted_payments WITH (security_invoker='on') AS
   WHERE ((sessions.account_id IS NOT NULL) AND (sessions.status = 'complete'::text) AND (sessions.payment_status <> 'unpaid'::text) AND (sessions.stripe_invoice_id IS NULL) AND (sessions.completed_at >= COALESCE(settings.credits_since, '-infinity'::timestamp with time zone)) AND (EXISTS ( SELECT
            FROM (billing.checkout_line_items lines
              JOIN billing.credit_packs ON ((credit_packs.stripe_price_id = lines.stripe_price_id)))
-          WHERE ((lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id) AND (lines.amount_total > 0)))) AND (NOT (EXISTS ( SELECT
+          WHERE ((lines.stripe_checkout_session_id = sessions.stripe_checkout_session_id) AND (lines.amount_total > 0) AND (lines.declares_credits OR (credit_packs.declared_from <= sessions.completed_at))))) AND (NOT (EXISTS ( SELECT
            FROM billing.pack_purchases
           WHERE (pack_purchases.stripe_checkout_session_id = sessions.stripe_checkout_session_id)))))
 UNION ALL
@@ -17951,7 +17987,7 @@ UNION ALL
     format('line %s of invoice %s is paid for, and no purchase'::text, lines.stripe_line_id, invoices.stripe_invoice_id) AS detail
    FROM (((billing.invoices
      JOIN billing.invoice_lines lines ON ((lines.stripe_invoice_id = invoices.stripe_invoice_id)))
-     JOIN billing.credit_packs packs ON ((packs.stripe_price_id = lines.stripe_price_id)))
+     JOIN billing.credit_packs packs ON (((packs.stripe_price_id = lines.stripe_price_id) AND (packs.declared_from <= COALESCE(invoices.paid_at, invoices.as_of)))))
      CROSS JOIN billing.settings)
   WHERE ((invoices.account_id IS NOT NULL) AND (invoices.status = 'paid'::text) AND (lines.stripe_subscription_item_id IS NULL) AND ((lines.amount - COALESCE(lines.discount, (0)::bigint)) > 0) AND (invoices.total > 0) AND (COALESCE(invoices.paid_at, invoices.as_of) >= COALESCE(settings.credits_since, '-infinity'::timestamp with time zone)) AND (billing._credits_of_pack(packs.*, lines.quantity, lines.amount) > (0)::numeric) AND (NOT (EXISTS ( SELECT
            FROM billing.pack_purchases
@@ -18624,6 +18660,8 @@ CREATE INDEX invoice_lines_invoice ON billing.invoice_lines USING btree (stripe_
 
 CREATE INDEX invoice_lines_item ON billing.invoice_lines USING btree (stripe_subscription_item_id) WHERE (stripe_subscription_item_id IS NOT NULL);
 
+CREATE INDEX invoice_lines_one_time ON billing.invoice_lines USING btree (stripe_price_id) WHERE (stripe_subscription_item_id IS NULL);
+
 CREATE INDEX invoice_lines_waiting ON billing.invoice_lines USING btree (stripe_subscription_id) WHERE is_waiting;
 
 CREATE INDEX invoice_lines_waiting_for ON billing.invoice_lines USING btree (stripe_price_id) WHERE is_waiting;
@@ -18782,7 +18820,7 @@ CREATE TRIGGER tg_credit_grants__sound BEFORE INSERT OR UPDATE ON billing.credit
 
 CREATE TRIGGER tg_credit_packs__arrive AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__arrive();
 
-CREATE TRIGGER tg_credit_packs__purchase_waiting AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_prices__purchase_waiting();
+CREATE TRIGGER tg_credit_packs__purchase_since AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__purchase_since();
 
 CREATE TRIGGER tg_credit_packs__retire_links AFTER UPDATE ON billing.credit_packs FOR EACH ROW WHEN (((old.active AND (NOT new.active)) OR (old.lookup_key <> COALESCE(new.lookup_key, ''::text)) OR ((old.unit_amount IS DISTINCT FROM new.unit_amount) OR (old.currency IS DISTINCT FROM new.currency)))) EXECUTE FUNCTION billing.tg_prices__retire_links();
 
@@ -18802,7 +18840,7 @@ CREATE CONSTRAINT TRIGGER tg_invoices__receipt AFTER INSERT OR UPDATE OF status 
 
 CREATE TRIGGER tg_notifications__enqueue AFTER INSERT ON billing.notifications REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_notifications__enqueue();
 
-CREATE TRIGGER tg_one_time_prices__purchase_waiting AFTER INSERT ON billing.one_time_prices FOR EACH ROW EXECUTE FUNCTION billing.tg_prices__purchase_waiting();
+CREATE TRIGGER tg_one_time_prices__end_waiting AFTER INSERT ON billing.one_time_prices FOR EACH ROW EXECUTE FUNCTION billing.tg_one_time_prices__end_waiting();
 
 CREATE TRIGGER tg_one_time_prices__stay_deleted BEFORE INSERT OR UPDATE ON billing.one_time_prices FOR EACH ROW WHEN (new.active) EXECUTE FUNCTION billing.tg_prices__stay_deleted();
 
