@@ -53,7 +53,6 @@ def reconcile(
         mendable = [each for each in reported if each.is_mendable]
         brought = bring(conn, [each.difference for each in mendable]) if apply else []
     # The ledger first: what is missing from it can be put back in its place only before more is posted.
-    # The ledger first: what is missing there can be put back in its place only before more is posted.
     findings = sorted(findings_of(reported) + local, key=lambda each: each.check != LEDGER)
     if as_json:
         print_json({"findings": findings_json(findings), "events": brought})

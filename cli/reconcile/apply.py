@@ -12,8 +12,6 @@ _DISTRUST = (
     "select billing.distrust_stripe_row("
     "kind => %(kind)s, stripe_id => %(id)s, read_at => %(read_at)s, status => %(status)s)"
 )
-
-
 _WITHDRAW = (
     "select billing.withdraw_stripe_row(kind => %(kind)s, stripe_id => %(id)s, read_at => %(read_at)s)"
 )

@@ -757,7 +757,7 @@ CREATE FUNCTION billing._appoint_owner(account_id uuid) RETURNS void
     set owner_id = (
             select account_members.user_id from billing.account_members
             where account_members.account_id = accounts.id and account_members.role = 'owner'
-            order by account_members.user_id <> accounts.owner_id, account_members.created_at, account_members.user_id
+            order by account_members.created_at, account_members.user_id
             limit 1
         ),
         updated_at = now()

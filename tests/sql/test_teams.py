@@ -226,6 +226,19 @@ def test_second_owner_takes_the_place_of_the_first(team: Team) -> None:
         team.call_as("admin", "set_member_role", team.id, team.users["admin"], "member")
 
 
+def test_owner_stays_while_there_are_others_of_longer_standing(team: Team) -> None:
+    team.call("transfer_ownership", team.id, team.users["member"])
+    team.call("set_member_role", team.id, team.users["owner"], "owner")
+    assert team.owner == "member"
+
+
+def test_owner_of_longest_standing_follows(team: Team) -> None:
+    for name in ("member", "admin"):
+        team.call("set_member_role", team.id, team.users[name], "owner")
+    team.call("remove_member", team.id, team.users["owner"])
+    assert team.owner == "admin"
+
+
 def test_deleted_owner_is_followed_by_another(team: Team, admin: Connection) -> None:
     team.call("set_member_role", team.id, team.users["member"], "owner")
     admin.execute("delete from auth.users where id = %s", [team.users["owner"]])
@@ -347,6 +360,8 @@ def test_closed_and_expired_invitations_are_refused(team: Team, admin: Connectio
         with refused("TB086"):
             team.call_as("stranger", "accept_invitation", token)
     assert "stranger" not in team.roles
+    with team.database.connect() as conn, as_user(conn, team.users["owner"]):
+        assert fetch(conn, "select * from public.team_invitations") == []
 
 
 @pytest.mark.parametrize("how", ["removed", "left", "made a member", "deleted"])
