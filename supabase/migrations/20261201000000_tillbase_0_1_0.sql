@@ -22137,7 +22137,14 @@ to service_role;
 
 create view public.billing_account with (security_invoker = on) as
 select
-    accounts.id as account_id, accounts.kind,
+    accounts.id as account_id, accounts.kind, accounts.name,
+    case
+        when accounts.owner_id = (select auth.uid()) then 'owner'
+        else (
+            select account_members.role from billing.account_members
+            where account_members.account_id = accounts.id and account_members.user_id = (select auth.uid())
+        )
+    end as role,
     case
         when accounts.closed_at is not null then 'closed'
         when accounts.frozen_at is not null then 'frozen'
@@ -22156,6 +22163,8 @@ grant select on public.billing_account to authenticated, service_role;
 comment on view public.billing_account is 'My billing accounts: active, frozen (cannot spend; frozen_reason is a neutral text) or closed.';
 comment on column public.billing_account.account_id is 'Id of the account, for every other view and function.';
 comment on column public.billing_account.kind is 'personal or team.';
+comment on column public.billing_account.name is 'The name of a team; null for a personal account.';
+comment on column public.billing_account.role is 'My role: owner, admin or member; null for your server.';
 comment on column public.billing_account.status is 'active, frozen or closed.';
 comment on column public.billing_account.frozen_at is 'Since when nothing can be spent or bought; null if it is not frozen.';
 comment on column public.billing_account.frozen_reason is 'A sentence for the user; null if it is not frozen.';

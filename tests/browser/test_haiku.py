@@ -87,8 +87,24 @@ def test_only_a_signed_in_user_spends_and_only_their_own(
     other = find_or_create_user(stack.settings["DATABASE_URL"], f"{uuid4().hex}@example.com")
     token = SigningKeys.load(Path(stack.settings["TILL_STATE"])).access_token(other, "b@example.com")
     body = {"topic": "the sea", "click": click, "account_id": str(account_id), "user_id": str(user_id)}
+    assert told(ask(token, **body)) == (403, "account_forbidden")
+    body.pop("account_id")
     assert told(ask(token, **body)) == (402, "not_enough_credits")
     assert balance(shop, account_id) == 60
+
+
+def test_a_member_spends_the_credits_of_the_team(
+    ask: Ask, stack: Stack, shop: Shop, user_id: UUID, account_id: UUID
+) -> None:
+    owner = find_or_create_user(stack.settings["DATABASE_URL"], f"{uuid4().hex}@example.com")
+    with shop.connect() as conn:
+        [(team,)] = conn.execute("select (billing.create_team('Rocket', %s)).id", [owner]).fetchall()
+        conn.execute("select billing.grant_credits(%s, 60, 'gift', 'A gift')", [team])
+        wish = {"topic": "the sea", "account_id": str(team)}
+        assert told(ask(**wish, click=str(uuid4()))) == (403, "account_forbidden")
+        conn.execute("select billing.add_member(%s, %s)", [team, user_id])
+    assert ask(**wish, click=str(uuid4())).json()["balance"] == 35
+    assert (balance(shop, team), balance(shop, account_id)) == (35, 60)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +119,14 @@ def test_only_a_signed_in_user_spends_and_only_their_own(
         {"topic": "the sea", "click": ["$id"]},
         {"topic": "\0", "click": "$id"},
         {"content": '{"topic": "\\ud800", "click": "00000000-0000-4000-8000-000000000000"}'},
+        {"topic": "the sea", "click": "$id", "account_id": "mine"},
         {"content": "null"},
         {"content": "[]"},
         {"content": '"the sea"'},
         {"content": ""},
     ],
     ids=[
-        "empty", "blank", "number", "long", "no-click", "no-id", "list", "nul", "half-a-pair", "null", "array", "text",
+        "empty", "blank", "number", "long", "no-click", "no-id", "list", "nul", "half-a-pair", "no-account", "null", "array", "text",
         "nothing",
     ],
 )  # fmt: skip

@@ -1,9 +1,11 @@
 /** The page: who is signed in → what they may buy, what they have, and what they do with it. */
 
+import { account, loadAccounts, mayBuy, switchTo } from "./account.js";
 import { follow } from "./follow.js";
 import { $, element, pressed, show } from "./parts.js";
 import { invoke, supabase } from "./project.js";
 import { change, loadPacks, loadPlans, nameOf, showPlans } from "./shop.js";
+import { acceptInvitation, loadTeam } from "./team.js";
 
 const HISTORY_ROWS = 20;
 const HURRY_MS = 30_000;
@@ -45,10 +47,11 @@ function showSubscription(subscription) {
 }
 
 async function loadHistory() {
-  const asked = userId;
+  const asked = account();
   const { data } = await supabase.from("credit_history").select()
+    .eq("account_id", asked.account_id)
     .order("id", { ascending: false }).limit(HISTORY_ROWS);
-  if (asked !== userId) return; // somebody else is at the page by now
+  if (asked !== account()) return; // another account is shown by now
   $("history").replaceChildren(...(data ?? []).map((entry) =>
     element(
       "tr",
@@ -70,6 +73,11 @@ async function loadHistory() {
 function greet() {
   const query = new URLSearchParams(location.search);
   history.replaceState(null, "", "/");
+  if (query.has("invitation")) {
+    sessionStorage.setItem("invitation", query.get("invitation"));
+    show($("notice"), "Sign in with the address that was invited.");
+    return;
+  }
   if (query.get("checkout") !== "done") sessionStorage.removeItem("balance");
   if (query.get("checkout") === "cancelled") {
     show($("notice"), "Nothing was bought.");
@@ -83,7 +91,7 @@ function greet() {
 
 async function enter(session) {
   following.stop();
-  for (const id of ["signed-in", "app", "shop", "past"]) {
+  for (const id of ["signed-in", "app", "shop", "team", "past"]) {
     $(id).hidden = !session;
   }
   $("door").hidden = Boolean(session);
@@ -92,8 +100,22 @@ async function enter(session) {
   await loadPlans();
   if (!session) return;
   await loadPacks();
+  await acceptInvitation();
+  await loadAccounts();
   if (session.user.id !== userId) return;
+  showAccount();
+}
+
+/** What one account has: the user's own, or a team's. */
+function showAccount() {
+  following.stop();
+  $("haiku").hidden = true;
+  const shown = account();
+  $("shop").hidden = $("portal").hidden = !mayBuy();
+  showSubscription(null);
+  loadTeam(shown, userId);
   following = follow({
+    accountId: shown.account_id,
     onBalance: showBalance,
     onMovement: loadHistory,
     onSubscription: showSubscription,
@@ -105,7 +127,9 @@ function leave() {
   show($("notice"), null);
   $("haiku").hidden = true;
   showSubscription(null);
-  for (const id of ["history", "packs", "balance"]) $(id).replaceChildren();
+  for (const id of ["history", "packs", "balance", "members"]) {
+    $(id).replaceChildren();
+  }
 }
 
 $("sign-in").addEventListener("submit", (event) => {
@@ -141,6 +165,7 @@ $("write").addEventListener("submit", (event) => {
       const { lines } = await invoke("haiku", {
         topic: click.topic,
         click: click.id,
+        account_id: account().account_id,
       });
       click = null;
       $("haiku").replaceChildren(
@@ -155,6 +180,19 @@ $("write").addEventListener("submit", (event) => {
     }
   });
 });
+
+// Read again, because the role in a team may have changed meanwhile.
+async function reloadAccounts() {
+  await loadAccounts();
+  showAccount();
+}
+
+$("account").addEventListener("change", () => {
+  switchTo($("account").value);
+  pressed($("account"), reloadAccounts);
+});
+// A team was created, joined or left.
+document.addEventListener("accounts", reloadAccounts);
 
 for (const button of document.querySelectorAll("[data-flow]")) {
   button.addEventListener(

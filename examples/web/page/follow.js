@@ -1,4 +1,4 @@
-/** The signed-in user → their balance and subscription as they change, without a reload.
+/** An account → its balance and subscription as they change, without a reload.
  *
  * Realtime reports every movement; if its channel cannot be joined, the rows are read again periodically.
  */
@@ -11,7 +11,7 @@ const CALM_POLL_MS = 15000; // beside Realtime, which tells nothing of subscript
 
 /** `again` reads at once, `stop` ends it. */
 export function follow(
-  { onBalance, onMovement, onSubscription, isExpecting },
+  { accountId, onBalance, onMovement, onSubscription, isExpecting },
 ) {
   let seen;
   let timer;
@@ -22,8 +22,10 @@ export function follow(
     clearTimeout(timer);
     const mine = ++reads;
     const [balance, subscription] = await Promise.all([
-      supabase.from("credit_balance").select().limit(1).maybeSingle(),
-      supabase.from("billing_subscription").select().is("ended_at", null)
+      supabase.from("credit_balance").select().eq("account_id", accountId)
+        .maybeSingle(),
+      supabase.from("billing_subscription").select()
+        .eq("account_id", accountId).is("ended_at", null)
         .neq("status", "incomplete")
         .order("current_period_end", { ascending: false }).limit(1)
         .maybeSingle(),

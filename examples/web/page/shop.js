@@ -1,5 +1,6 @@
 /** What is on sale → cards with buttons that lead to Stripe, and back here. */
 
+import { account, mayBuy } from "./account.js";
 import { $, element, money, pressed, show } from "./parts.js";
 import { invoke, supabase } from "./project.js";
 
@@ -15,6 +16,7 @@ async function leaveFor(name, body) {
 function buy(what) {
   return leaveFor("checkout", {
     ...what,
+    account_id: account().account_id,
     success_url: `${location.origin}/?checkout=done`,
     cancel_url: `${location.origin}/?checkout=cancelled`,
   });
@@ -23,6 +25,7 @@ function buy(what) {
 export function change(flow) {
   return leaveFor("portal", {
     flow: flow || null,
+    account_id: account().account_id,
     return_url: `${location.origin}/?portal=done`,
   });
 }
@@ -61,7 +64,10 @@ export function nameOf(priceId) {
 
 /** Plans, each with what a user who has this subscription may do about it. */
 export function showPlans(subscription) {
-  const now = subscription?.stripe_price_id ?? null;
+  const subscribed = subscription?.stripe_price_id ?? null;
+  // Who is not signed in sees what there is; so do members of a team.
+  const offers = !$("app").hidden && mayBuy();
+  const now = `${offers} ${subscribed}`;
   if (now === shown) return; // keeps the focus on a button
   shown = now;
   $("plans").replaceChildren(...plans.map((plan) =>
@@ -71,8 +77,7 @@ export function showPlans(subscription) {
       priceOf(plan),
       `${plan.monthly_credits} credits a month` +
         (plan.initial_credits ? `, ${plan.initial_credits} at the start` : ""),
-      // Who is not signed in sees what there is.
-      $("app").hidden ? null : step(plan, now),
+      offers ? step(plan, subscribed) : null,
     )
   ));
 }
@@ -107,7 +112,10 @@ function step(plan, subscribedPriceId) {
 /** For somebody who pays in the user's place: the link names this account by a signature. */
 async function showLink(key) {
   const { payment_link } = await invoke(
-    `payment-links?${new URLSearchParams({ plan: key })}`,
+    `payment-links?${new URLSearchParams({
+      plan: key,
+      account_id: account().account_id,
+    })}`,
     undefined,
     "GET",
   );

@@ -24,26 +24,36 @@ export default {
   // Who asks is what the verified token says, never what the body says.
   fetch: withSupabase(
     { auth: "user", audience: "authenticated" },
-    async (request, { supabaseAdmin, userClaims }) => {
+    async (request, { supabase, supabaseAdmin, userClaims }) => {
       // Also `null` and `[]` are JSON.
-      const { topic, click } = Object(await request.json().catch(() => null));
+      const { topic, click, account_id } = Object(
+        await request.json().catch(() => null),
+      );
       if (
-        !isText(topic) || !topic.trim() || !isText(click) || !UUID.test(click)
+        !isText(topic) || !topic.trim() || !isId(click)
       ) {
         return refusal(400, "invalid_request", "Send a topic and a click id.");
       }
       if (topic.length > TOPIC_MAX) {
         return refusal(400, "invalid_request", "The topic is too long.");
       }
-      const account = await supabaseAdmin.rpc("ensure_account", {
-        user_id: userClaims!.id,
-      });
+      if (account_id != null && !isId(account_id)) {
+        return refusal(400, "invalid_request", "Send an account's id.");
+      }
+      // A team's credits are for its members: read with the user's own token, row level security answers.
+      const account = account_id == null
+        ? await supabaseAdmin.rpc("ensure_account", { user_id: userClaims!.id })
+        : await supabase.from("billing_account").select("account_id")
+          .eq("account_id", account_id).maybeSingle();
+      if (!account.error && !account.data) {
+        return refusal(403, "account_forbidden", "This account is not yours.");
+      }
       // The click's id is the idempotency key: sent again, it spends nothing more, and it cannot be used for another
       // topic.
       const spent = account.error ? account : await supabaseAdmin.rpc(
         "spend_credits",
         {
-          account_id: account.data,
+          account_id: account_id ?? account.data,
           amount: PRICE_CREDITS,
           idempotency_key: `haiku:${click}`,
           description: `Haiku: ${topic.trim()}`,
@@ -61,6 +71,10 @@ export default {
     },
   ),
 };
+
+function isId(value: unknown): value is string {
+  return typeof value === "string" && UUID.test(value);
+}
 
 /** A text that Postgres can store. */
 function isText(value: unknown): value is string {
