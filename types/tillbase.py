@@ -264,6 +264,8 @@ class PublicBillingAccount(BaseModel):
     frozen_at: Optional[datetime.datetime] = Field(alias="frozen_at")
     frozen_reason: Optional[str] = Field(alias="frozen_reason")
     kind: str = Field(alias="kind")
+    name: Optional[str] = Field(alias="name")
+    role: Optional[str] = Field(alias="role")
     status: Optional[str] = Field(alias="status")
 
 

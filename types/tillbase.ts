@@ -826,6 +826,8 @@ export type Database = {
           "frozen_at": string | null;
           "frozen_reason": string | null;
           "kind": string;
+          "name": string | null;
+          "role": string | null;
           "status": string | null;
         };
         ComputedFields: never;
@@ -835,6 +837,8 @@ export type Database = {
           "frozen_at"?: string | null;
           "frozen_reason"?: never;
           "kind"?: string | null;
+          "name"?: string | null;
+          "role"?: never;
           "status"?: never;
         };
         Update: {
@@ -843,6 +847,8 @@ export type Database = {
           "frozen_at"?: string | null;
           "frozen_reason"?: never;
           "kind"?: string | null;
+          "name"?: string | null;
+          "role"?: never;
           "status"?: never;
         };
         Relationships: [];

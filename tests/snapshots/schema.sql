@@ -17004,6 +17004,13 @@ COMMENT ON TABLE billing.account_proof IS 'Progress of the running check of all 
 CREATE VIEW public.billing_account WITH (security_invoker='on') AS
  SELECT id AS account_id,
     kind,
+    name,
+        CASE
+            WHEN (owner_id = ( SELECT auth.uid() AS uid)) THEN 'owner'::text
+            ELSE ( SELECT account_members.role
+               FROM billing.account_members
+              WHERE ((account_members.account_id = accounts.id) AND (account_members.user_id = ( SELECT auth.uid() AS uid))))
+        END AS role,
         CASE
             WHEN (closed_at IS NOT NULL) THEN 'closed'::text
             WHEN (frozen_at IS NOT NULL) THEN 'frozen'::text
@@ -17022,6 +17029,10 @@ COMMENT ON VIEW public.billing_account IS 'My billing accounts: active, frozen (
 COMMENT ON COLUMN public.billing_account.account_id IS 'Id of the account, for every other view and function.';
 
 COMMENT ON COLUMN public.billing_account.kind IS 'personal or team.';
+
+COMMENT ON COLUMN public.billing_account.name IS 'The name of a team; null for a personal account.';
+
+COMMENT ON COLUMN public.billing_account.role IS 'My role: owner, admin or member; null for your server.';
 
 COMMENT ON COLUMN public.billing_account.status IS 'active, frozen or closed.';
 

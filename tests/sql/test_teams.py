@@ -69,6 +69,18 @@ def test_team_is_made_once_and_its_owner_is_a_member(team: Team) -> None:
     assert (other["id"] == team.id, other["kind"], other["name"]) == (False, "team", "Rocket")
 
 
+def test_each_user_sees_their_own_role(team: Team) -> None:
+    query = "select kind, name, role from public.billing_account order by kind"
+    for name in ROLES:
+        with team.database.connect() as conn, as_user(conn, team.users[name]):
+            assert fetch(conn, query) == [
+                {"kind": "personal", "name": None, "role": "owner"},
+                {"kind": "team", "name": "Rocket", "role": name},
+            ]
+    with team.database.connect() as conn, as_user(conn, team.users["stranger"]):
+        assert [row["kind"] for row in fetch(conn, query)] == ["personal"]
+
+
 @pytest.mark.parametrize("name", ["", "   ", None, "x" * 256])
 def test_team_needs_a_name(team: Team, name: str | None) -> None:
     with refused("TB090"):
