@@ -35,7 +35,10 @@ def read_plan_file(path: Path) -> PlanFile:
         raise BadPlanFile([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise BadPlanFile([f"{path}: is not UTF-8 text"]) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: TOMLDecodeError, or a number of thousands of digits
         raise BadPlanFile([f"{path}: is not TOML: {error}"]) from None
     try:
         file = PlanFile.model_validate(document, context={key: _tables(document, key) for key in _SECTIONS})

@@ -301,6 +301,20 @@ def test_one_event_that_meets_such_a_fault_does_not_hold_up_the_others(shop: Sho
     assert shop.balance(account) == FIRST_MONTH
 
 
+@pytest.mark.parametrize("count", [2**31, 2**63, 10**40])
+def test_a_number_that_is_too_large_is_an_error_of_its_event_alone(shop: Shop, count: int) -> None:
+    recurring = {"interval": "month", "interval_count": count, "usage_type": "licensed"}
+    wrong = Event("price.updated", events.price(id="price_wrong", recurring=recurring))
+    right = Event("customer.updated", events.customer())
+    outcomes = shop.outcomes(wrong, right)
+    assert isinstance(outcomes[right.id], Done)
+    match outcomes[wrong.id]:
+        case Dead(reason):
+            assert reason.startswith("22003: ")
+        case other:
+            pytest.fail(f"{other}")
+
+
 def test_codes_of_the_installation_are_no_codes_of_an_event() -> None:
     for error in (
         errors.InsufficientPrivilege(), errors.UndefinedFunction(), errors.ReadOnlySqlTransaction(),

@@ -288,6 +288,10 @@ def _parameter(value: Any) -> Any:
             return Jsonb(value)
         case tuple():
             return Jsonb([_row(member) for member in cast("tuple[Any, ...]", value)], _dumps)
+        case int() if not isinstance(value, bool):
+            # Without a type, so that Postgres reads it as the parameter's: a number that is too large is then an error
+            # of the event (22003). With its own type it would be a function that does not exist.
+            return str(value)
         case _:
             return value
 
