@@ -126,8 +126,8 @@ def test_a_member_spends_the_credits_of_the_team(
         {"content": ""},
     ],
     ids=[
-        "empty", "blank", "number", "long", "no-click", "no-id", "list", "nul", "half-a-pair", "no-account", "null", "array", "text",
-        "nothing",
+        "empty", "blank", "number", "long", "no-click", "no-id", "list", "nul", "half-a-pair", "no-account", "null",
+        "array", "text", "nothing",
     ],
 )  # fmt: skip
 def test_what_is_no_wish_costs_nothing(ask: Ask, shop: Shop, account_id: UUID, body: dict[str, Any]) -> None:

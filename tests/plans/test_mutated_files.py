@@ -53,12 +53,12 @@ def files(draw: st.DrawFn) -> str:
 def test_a_file_is_read_or_its_mistakes_are_told(tmp_path: Path, text: str) -> None:
     path = tmp_path / "plans.toml"
     path.write_text(text)
+    mistakes: list[str] = []
     try:
         read_plan_file(path)
     except BadPlanFile as refused:
-        assert refused.mistakes
-        assert [told for told in refused.mistakes if not LINE.fullmatch(told)] == []
-        assert "pydantic" not in str(refused)
+        mistakes = list(refused.mistakes) or ["nothing was told"]
+    assert [told for told in mistakes if not LINE.fullmatch(told) or "pydantic" in told] == []
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"\x00", b"a = '\x00'", b"\xef\xbb\xbfplans = 1", b"= = ="])

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,12 +83,10 @@ def received(event: dict[str, Any], body: Any, **more: Any) -> Event:
 def test_a_body_is_read_or_refused_by_its_path(told: Told, data: st.DataObject) -> None:
     event = data.draw(st.sampled_from(told.kinds))
     body = data.draw(mutated(object_of(event)) | st.sampled_from(told.kinds).map(object_of))
-    try:
+    with suppress(UnknownShape):  # every other error fails
         found = normalise(message(received(event, body)))
         if not needs(found):
             decide(found, {})
-    except UnknownShape as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(
