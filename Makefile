@@ -10,7 +10,7 @@ export DENO_TLS_CA_STORE ?= system,mozilla
 # Tests wait for a third of their time, for a time-out or another program: one more than the cores keeps those busy.
 PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: help setup demo dev example pictures test test-fast test-postgres lives adversary chaos bench fmt lint typecheck check migration snapshots reference types clean
+.PHONY: help setup demo dev example pictures test test-fast test-postgres lives adversary mutants chaos bench fmt lint typecheck check migration snapshots reference types clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-13s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lives: $(STAMP) ## Two thousand random lives of customers against the oracle (LI
 
 adversary: $(STAMP) ## Three hundred cheapest buyers against the price list, and what each finds with a fix taken out (ADVERSARY_EXAMPLES=n)
 	@ADVERSARY_EXAMPLES=$${ADVERSARY_EXAMPLES:-300} $(BIN)/python -m pytest -q -n 2 --show-capture=no tests/properties/test_adversary.py tests/properties/test_adversary_finds.py
+
+mutants: $(STAMP) ## Break sixty rules in copies of the project, and show which test sees each → docs/reference/mutants.md
+	@$(BIN)/python -m tests.mutants
 
 chaos: $(STAMP) ## Kill, cut and restart things under load, then check the ledger
 	@CHAOS_KILLS=$${CHAOS_KILLS:-100} $(BIN)/python -m pytest tests/chaos

@@ -1,7 +1,11 @@
 """Lots: in which order they are spent, how they expire, and how a grant repays debt."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
+
+import psycopg
+import pytest
 
 from tests.sql.calls import (
     Connection,
@@ -19,6 +23,7 @@ from tests.sql.calls import (
     spend,
     value,
 )
+from tests.support import Database, account_of, create_user
 
 DAY = timedelta(days=1)
 
@@ -104,6 +109,39 @@ def test_spend_that_only_due_lots_could_pay_is_refused(
     with refused("TB001") as caught:
         spend(app, account, 6)
     assert "has 5 credits available" in str(caught.value)
+
+
+@pytest.mark.parametrize("more", [{}, {"up_to": True}], ids=["plain", "judged"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"priority": 100}, {"priority": 5}),
+        ({"expires_at": None}, {"expires_at": in_days(9)}),
+        ({"expires_at": in_days(9)}, {"expires_at": in_days(2)}),
+    ],
+    ids=["priority", "never", "sooner"],
+)
+def test_spend_that_either_lot_could_pay_takes_the_one_that_is_due_first(
+    app: Connection, account: UUID, first: dict[str, Any], second: dict[str, Any], more: dict[str, Any]
+) -> None:
+    grant(app, account, 10, **first)
+    grant(app, account, 10, **second)
+    spend(app, account, 3, **more)
+    assert remaining(app, account) == [10, 7]
+
+
+def test_business_key_is_granted_once_whatever_the_account(
+    app: Connection, admin: Connection, account: UUID, database: Database
+) -> None:
+    other = account_of(app, create_user(database))
+    query = (
+        "select billing._grant_credits(%s, 10, 'stripe', 'monthly:si_1:2026', 'stripe.monthly_allocation', "
+        "'sub_1', 'A month')"
+    )
+    admin.execute(query, [account])
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        admin.execute(query, [other])
+    assert balance(app, other) == 0
 
 
 def test_lot_expires_at_its_time_and_not_before(app: Connection, admin: Connection, account: UUID) -> None:

@@ -173,6 +173,26 @@ with connect(Settings(sys.argv[1])) as conn:
 """
 
 
+def test_effects_of_events_are_committed_with_their_outcomes_or_not_at_all(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = Event("customer.updated", events.customer(name="Ada"))
+    shop.receive(event)
+    named = "select count(*) from billing.customers where name = 'Ada'"
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the outcome is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("worker.events.inbox.settle", fail)
+        with pytest.raises(RuntimeError, match="the outcome is lost"):
+            drain(shop.worker)
+    assert (shop.value(named), shop.status(event)) == (0, "queued")
+    shop.make_due()
+    shop.drain()
+    assert (shop.value(named), shop.status(event)) == (1, "applied")
+
+
 def test_an_event_that_kills_the_worker_has_its_attempts_counted(shop: Shop) -> None:
     account = shop.link()
     event = paid()
