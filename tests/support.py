@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from devstack.postgres import Postgres
-from devstack.tokens import find_or_create_user
+from devstack.tokens import sign_up
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Database:
 
 def create_user(database: Database, email: str | None = None) -> UUID:
     """Sign a user up as the auth server does: a row in `auth.users`, written by its role; triggers fire."""
-    return find_or_create_user(database.admin_url, email or f"{uuid4().hex}@example.com")
+    with database.connect(admin=True) as connection, connection.transaction():
+        return sign_up(connection, email or f"{uuid4().hex}@example.com")
 
 
 def account_of(connection: psycopg.Connection[Any], user_id: UUID) -> UUID:
