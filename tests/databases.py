@@ -5,14 +5,13 @@ them. So a database whose rows alone were changed gets its rows back and serves 
 were opened to it. After anything else it is dropped: after DDL, settings, statistics, replication slots.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 import psycopg
-from psycopg import sql
 
 from devstack.postgres import Postgres
 from devstack.scaffold import DefaultGrants, clone_database, create_database, drop_database
