@@ -20,7 +20,7 @@ from devstack.postgres import Postgres
 from devstack.postgres_install import chosen_major
 from devstack.release import RELEASE, migration
 from devstack.scaffold import DefaultGrants, create_database
-from tests import containers, older_pgmq
+from tests import containers, older_pgmq, schedule
 from tests.databases import Databases
 from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
@@ -114,6 +114,8 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and of a test with a database that has many cases all but the first."""
     assert [entry for entry in _SLOW if not (_TESTS / entry).exists()] == []
+    assert [entry for entry in schedule.LONGEST if not (_TESTS.parent / entry).exists()] == []
+    schedule.order(items, _TESTS.parent)
     played: set[tuple[Path, str]] = set()
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -123,6 +125,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         played.add(name)
         if is_further_case or not _SLOW.isdisjoint({path.parts[0], path.as_posix()}):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> schedule.LongestFirst | None:
+    """`--dist loadgroup`: by units."""
+    return schedule.LongestFirst(config) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_report_header() -> list[str]:
