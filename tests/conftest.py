@@ -128,9 +128,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> schedule.LongestFirst | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> schedule.LongestFirst | None:
     """`--dist loadgroup`: by units."""
-    return schedule.LongestFirst(config) if config.getvalue("dist") == "loadgroup" else None
+    return schedule.LongestFirst(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_report_header() -> list[str]:

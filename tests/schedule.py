@@ -8,6 +8,7 @@ is not read any more.
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 # Share a stack.
@@ -55,8 +56,8 @@ def unit(path: str) -> str:
 class LongestFirst(LoadScopeScheduling):
     """Gives each process the next unit when it has two tests left."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
         config.option.loadscopereorder = False  # by the number of tests, which says little here
 
     def _split_scope(self, nodeid: str) -> str:

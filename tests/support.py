@@ -12,6 +12,7 @@ from psycopg import sql
 
 from devstack.postgres import Postgres
 from devstack.tokens import sign_up
+from worker.sessions import prepare
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ class Database:
             options["options"] = f"{options.get('options', '')} -c role={role}".strip()
         options = {"autocommit": True, "prepare_threshold": None} | options
         return psycopg.connect(self.admin_url if admin else self.url, **options)
+
+
+@contextmanager
+def as_worker(database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """A session of the worker, as `worker.sessions.connect` prepares it."""
+    with database.connect() as connection:
+        prepare(connection)
+        yield connection
 
 
 def create_user(database: Database, email: str | None = None) -> UUID:
