@@ -5,6 +5,7 @@ them. So a database whose rows alone were changed gets its rows back and serves 
 were opened to it. After anything else it is dropped: after DDL, settings, statistics, replication slots.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,31 +54,37 @@ class Databases:
         self._server = server
         # One for all of them: a connection for each took a fifth of a copy's time.
         self._connection = psycopg.connect(server.admin_url(), autocommit=True)
-        self._waiting: dict[str, list[_Copy]] = {}
+        self._waiting = defaultdict[str, list[_Copy]](list)
+        self._lent = dict[str, _Copy]()
         self._used: str | None = None
 
     def close(self) -> None:
-        for copies in self._waiting.values():
-            for copy in copies:
-                copy.close()
+        for copy in [copy for waiting in self._waiting.values() for copy in waiting]:
+            copy.close()
         self._connection.close()
 
     @contextmanager
     def copy(self, template: str) -> Iterator[Database]:
-        """A database that equals a template, which nobody may be connected to."""
-        waiting = self._waiting.setdefault(template, [])
-        copy = waiting.pop() if waiting else None
-        if copy is None or not copy.restore():
-            if copy is not None:
-                copy.close()
-                drop_database(self._connection, copy.database.name)
-            name = f"test_{uuid4().hex[:12]}"
-            clone_database(self._connection, template, name)
-            copy = _Copy(self._server, name)
+        """A database that equals a template, which may be one that was lent and has no open connections."""
+        copy = self._take(template)
+        self._lent[copy.database.name] = copy
         try:
             yield copy.database
         finally:
-            waiting.append(copy)
+            self._waiting[template].append(self._lent.pop(copy.database.name))
+
+    def _take(self, template: str) -> "_Copy":
+        while waiting := self._waiting[template]:
+            copy = waiting.pop()
+            if copy.restore():
+                return copy
+            copy.close()
+            drop_database(self._connection, copy.database.name)
+        if template in self._lent:
+            self._lent[template].close()
+        name = f"test_{uuid4().hex[:12]}"
+        clone_database(self._connection, template, name)
+        return _Copy(self._server, name)
 
     @contextmanager
     def fresh(self, default_grants: DefaultGrants = "none") -> Iterator[Database]:
@@ -144,7 +151,7 @@ class _Copy:
     def _end_sessions(self) -> None:
         """Wait until all that the test has started is gone: only then does what it left stay."""
         others = {pid for (pid,) in self._keeper.execute(_OTHERS)}
-        for pid in others.difference(self._sessions.renew(others)):
+        for pid in others.difference(self._sessions.process_ids()):
             self._keeper.execute("select pg_terminate_backend(%s, %s)", [pid, _END_MILLISECONDS])
 
     def _look_at_others_than_rows(self) -> Any:

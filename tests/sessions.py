@@ -1,7 +1,7 @@
 """Sessions of one database that one test after another takes: compiled functions and caches stay, nothing else does."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import psycopg
@@ -16,49 +16,45 @@ _FORGET = b"""
 
 
 class Sessions:
-    """Gives out each session once for a test at most: a test that opens two gets two, even one after the other."""
+    """Those that wait, by their kind."""
 
     def __init__(self) -> None:
         self._waiting = defaultdict[Hashable, list[PGconn]](list)
-        self._returned = list[tuple[Hashable, PGconn]]()
 
     def open(self, kind: Hashable, log_in: Callable[[], psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
         """A connection whose session is kept when it is closed; `log_in` opens one of that kind."""
         waiting = self._waiting[kind]
-        pgconn = waiting.pop() if waiting else _taken_from(log_in())
-        return _Connection(pgconn, lambda: self._returned.append((kind, pgconn)))
+        while waiting:
+            pgconn = waiting.pop()
+            if pgconn.exec_(b"").status == ExecStatus.EMPTY_QUERY:  # the server has not ended it
+                return _Connection(pgconn, waiting)
+            pgconn.finish()
+        return _Connection(_taken_from(log_in()), waiting)
 
-    def renew(self, alive: Collection[int]) -> list[int]:
-        """Let what was returned wait for the next test if the server has not ended it; their process ids."""
-        for kind, pgconn in self._returned:
-            self._waiting[kind].append(pgconn)
-        self._returned = []
-        for waiting in self._waiting.values():
-            kept = [pgconn for pgconn in waiting if pgconn.backend_pid in alive][:_SESSIONS_MAX]
-            for pgconn in waiting:
-                if pgconn not in kept:
-                    pgconn.finish()
-            waiting[:] = kept
+    def process_ids(self) -> list[int]:
+        """The server's processes of all that wait."""
         return [pgconn.backend_pid for waiting in self._waiting.values() for pgconn in waiting]
 
     def close(self) -> None:
-        self.renew(alive=())
+        for waiting in self._waiting.values():
+            while waiting:
+                waiting.pop().finish()
 
 
 class _Connection(psycopg.Connection[Any]):
     """A connection that leaves its session behind when it is closed."""
 
-    def __init__(self, pgconn: PGconn, give_back: Callable[[], None]) -> None:
+    def __init__(self, pgconn: PGconn, waiting: list[PGconn]) -> None:
         super().__init__(pgconn)
-        self._give_back = give_back
+        self._waiting = waiting
         self.prepare_threshold = None
         self.autocommit = True
 
     def close(self) -> None:
         if not self.closed:
             pgconn = _taken_from(self)
-            if _is_like_new(pgconn):
-                self._give_back()
+            if len(self._waiting) < _SESSIONS_MAX and _is_like_new(pgconn):
+                self._waiting.append(pgconn)
             else:
                 pgconn.finish()
 
