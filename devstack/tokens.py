@@ -83,13 +83,18 @@ class SigningKeys:
 
 def find_or_create_user(admin_url: str, email: str) -> UUID:
     """Id of the user with this address in `auth.users`, signed up like the auth server does it if necessary."""
-    email = email.strip().lower()
     with psycopg.connect(admin_url) as connection:
-        # The auth server's own role, so that triggers on the table run with its privileges only.
-        connection.execute("set local role supabase_auth_admin")
-        connection.execute(_SIGN_UP, [email])
-        found = connection.execute("select id from auth.users where email = %s and not is_sso_user", [email])
-        row = found.fetchone()
+        return sign_up(connection, email)
+
+
+def sign_up(connection: psycopg.Connection[Any], email: str) -> UUID:
+    """The same in a transaction of a superuser, which goes on as the auth server."""
+    email = email.strip().lower()
+    # The auth server's own role, so that triggers on the table run with its privileges only.
+    connection.execute("set local role supabase_auth_admin")
+    connection.execute(_SIGN_UP, [email])
+    found = connection.execute("select id from auth.users where email = %s and not is_sso_user", [email])
+    row = found.fetchone()
     assert row is not None
     return row[0]
 

@@ -1,5 +1,6 @@
 """Real Postgres for every test: a server for each process, one migrated template, a clone for each test."""
 
+import gc
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from devstack.postgres import Postgres
 from devstack.postgres_install import chosen_major
 from devstack.release import RELEASE, migration
 from devstack.scaffold import DefaultGrants, create_database
-from tests import containers, older_pgmq
+from tests import containers, older_pgmq, schedule
 from tests.databases import Databases
 from tests.supabase_cli import NotInstallable, install
 from tests.support import Database
@@ -29,6 +30,9 @@ from tests.support import Database
 # tests, and ours for each program that a test starts.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# While tests are collected nothing becomes garbage, and looking for it takes a sixth of the time.
+gc.disable()
 
 _servers: list[Postgres] = []
 
@@ -114,6 +118,8 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and of a test with a database that has many cases all but the first."""
     assert [entry for entry in _SLOW if not (_TESTS / entry).exists()] == []
+    assert [entry for entry in schedule.LONGEST if not (_TESTS.parent / entry).exists()] == []
+    schedule.order(items, _TESTS.parent)
     played: set[tuple[Path, str]] = set()
     for item in items:
         assert isinstance(item, pytest.Function)
@@ -123,6 +129,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         played.add(name)
         if is_further_case or not _SLOW.isdisjoint({path.parts[0], path.as_posix()}):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, but not among the tests."""
+    gc.enable()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> schedule.LongestFirst | None:
+    """`--dist loadgroup`: by units."""
+    return schedule.LongestFirst(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_report_header() -> list[str]:
@@ -142,7 +160,8 @@ def _reachable_directory(parent: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def _running(directory: Path, *, durable: bool) -> Iterator[Postgres]:
-    server = Postgres.start(directory, durable=durable)
+    # Nothing runs beside the tests that they have not started: a table that is analyzed is planned for otherwise.
+    server = Postgres.start(directory, durable=durable, settings={} if durable else {"autovacuum": "off"})
     _servers.append(server)
     try:
         yield server
@@ -184,6 +203,9 @@ def template(server: Postgres) -> Callable[[DefaultGrants], str]:
         name = f"template_{default_grants}"
         create_database(server, name, default_grants=default_grants)
         _install(server, name)
+        # As it is after a test: the planner takes a table for larger as long as it was never vacuumed.
+        with psycopg.connect(server.admin_url(name), autocommit=True) as admin:
+            admin.execute("vacuum")
         return name
 
     return make

@@ -11,7 +11,8 @@ import psycopg
 from psycopg import sql
 
 from devstack.postgres import Postgres
-from devstack.tokens import find_or_create_user
+from devstack.tokens import sign_up
+from worker.sessions import prepare
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,18 @@ class Database:
         return psycopg.connect(self.admin_url if admin else self.url, **options)
 
 
+@contextmanager
+def as_worker(database: Database) -> Iterator[psycopg.Connection[Any]]:
+    """A session of the worker, as `worker.sessions.connect` prepares it."""
+    with database.connect() as connection:
+        prepare(connection)
+        yield connection
+
+
 def create_user(database: Database, email: str | None = None) -> UUID:
     """Sign a user up as the auth server does: a row in `auth.users`, written by its role; triggers fire."""
-    return find_or_create_user(database.admin_url, email or f"{uuid4().hex}@example.com")
+    with database.connect(admin=True) as connection, connection.transaction():
+        return sign_up(connection, email or f"{uuid4().hex}@example.com")
 
 
 def account_of(connection: psycopg.Connection[Any], user_id: UUID) -> UUID:

@@ -34,7 +34,7 @@ NOT_HERE = {"--open", "--wait"}
 
 Till = Callable[[str], str]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ SETUP = "make setup"
 LOOKS = re.compile(r"\b(?:balance|history|feature)\.js$|^till (?:explain|doctor)")
 DEADLINE_SECONDS = 60
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack")]
+pytestmark = pytest.mark.slow
 
 
 def steps() -> Iterator[tuple[str, str, str]]:

@@ -21,16 +21,21 @@ def connect(settings: Settings) -> Connection[Any]:
     conn = _log_in(settings)
     try:
         _refuse_transaction_pooler(conn, settings)
-        # With statements, because a pooler drops start-up options. Rows are found by key only, so a plan that was made
-        # while a table was nearly empty must not stay. Compiling a plan takes longer than running it.
-        conn.execute("set role billing_worker")
-        conn.execute("set enable_seqscan = off")
-        conn.execute("set plan_cache_mode = force_generic_plan")
-        conn.execute("set jit = off")
+        prepare(conn)
     except BaseException:
         conn.close()
         raise
     return conn
+
+
+def prepare(conn: Connection[Any]) -> None:
+    """Go on as the worker in a session that was just begun."""
+    # With statements, because a pooler drops start-up options. Rows are found by key only, so a plan that was made
+    # while a table was nearly empty must not stay. Compiling a plan takes longer than running it.
+    conn.execute("set role billing_worker")
+    conn.execute("set enable_seqscan = off")
+    conn.execute("set plan_cache_mode = force_generic_plan")
+    conn.execute("set jit = off")
 
 
 def _log_in(settings: Settings) -> Connection[Any]:

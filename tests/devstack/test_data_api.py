@@ -451,7 +451,6 @@ def signed_in(stack: Stack) -> tuple[str, str]:
     return token, jwt.decode(token, options={"verify_signature": False})["sub"]
 
 
-@pytest.mark.xdist_group("stack of the Data API")
 def test_supabase_js_works_unchanged(stack: Stack, signed_in: tuple[str, str]) -> None:
     names = ("SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY")
     env_file = read_env_file(Path(stack.settings["TILL_STATE"]) / "env")
@@ -481,7 +480,6 @@ def test_supabase_js_works_unchanged(stack: Stack, signed_in: tuple[str, str]) -
     assert answers["functionsAnswer"]["body"] == httpx.post(stack.settings["WEBHOOK_URL"], json={}).json()
 
 
-@pytest.mark.xdist_group("stack of the Data API")
 @pytest.mark.filterwarnings("ignore:The '.*' parameter is deprecated")  # supabase-py's own use of its parts
 def test_supabase_py_works_unchanged(stack: Stack, signed_in: tuple[str, str]) -> None:
     token, user_id = signed_in
@@ -500,7 +498,6 @@ def test_supabase_py_works_unchanged(stack: Stack, signed_in: tuple[str, str]) -
         assert balance == [{"account_id": account, "balance": 7}]
 
 
-@pytest.mark.xdist_group("stack of the Data API")
 def test_the_published_keys_are_where_supabase_has_them(stack: Stack) -> None:
     answer = httpx.get(f"{stack.settings['SUPABASE_URL']}/auth/v1/.well-known/jwks.json")
     assert answer.json() == json.loads(stack.settings["SUPABASE_JWKS"])

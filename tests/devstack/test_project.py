@@ -149,7 +149,6 @@ def post(settings: dict[str, str], function: str, token: str | None = None) -> t
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("stack")
 def test_an_existing_project_runs_whole_with_ours_in_it(project: Path) -> None:
     assert till(project, "init", "--functions-prefix", "tillbase-").returncode == 0
     (project / "supabase/migrations/29990101000000_projects.sql").write_text(LATER)

@@ -27,9 +27,6 @@ from devstack.stack import Stack
 from devstack.tokens import SigningKeys
 from tests.worker.inboxes import Webhook, mail_server, webhook
 
-# One process plays the demo for all of them.
-pytestmark = pytest.mark.xdist_group("secrets")
-
 EMAIL, NAME = "ada@example.com", "Ada Lovelace"
 NEW_EMAIL = "ada.new@example.com"
 CARD, LAST4 = "4242424242424242", "4242"

@@ -20,10 +20,9 @@ from cli.plans.tables import price_text
 from cli.stripe_key import stripe_client
 from tests.plans.conftest import Run
 from tests.stripe_local.conftest import KEY, Local
-from tests.support import Database
+from tests.support import Database, as_worker
 from tests.worker.conftest import drain_with_stripe
 from worker.events.fetch import StripeReader
-from worker.sessions import connect
 from worker.settings import Settings
 
 Connection = psycopg.Connection[Any]
@@ -71,7 +70,7 @@ def test_sync_holds_what_the_worker_holds(database: Database, local: Local, run:
     )
     local.price(500, None, metadata={"pack_credits": "50"})
     with database.connect() as conn:
-        with connect(Settings(database.url)) as worker:
+        with as_worker(database) as worker:
             for event in local.world.events.bodies():
                 conn.execute(
                     "select billing.receive_stripe_event(%s, %s, %s, %s, %s, %s)",

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from tests.support import Database, account_of, create_user
+from tests.support import Database, account_of, as_worker, create_user
 from tests.worker.events import Event, catalogue, receive
 from tests.worker.stripe_stub import StripeStub, stripe_stub
 from worker.events.drain import Settled, drain
@@ -22,8 +22,6 @@ from worker.jobs.handler import Handler
 from worker.jobs.queue import Job
 from worker.jobs.run import Jobs
 from worker.run import STOP_SECONDS
-from worker.sessions import connect
-from worker.settings import Settings
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -146,7 +144,7 @@ class Shop:
 @contextmanager
 def opened(database: Database, stripe: StripeReader) -> Iterator[Shop]:
     """A shop with one plan in a database."""
-    with database.connect() as app, connect(Settings(database.url)) as worker:
+    with database.connect() as app, as_worker(database) as worker:
         worker.execute("set statement_timeout = '10s'")  # a stall fails a test instead of hanging it
         shop = Shop(database, app, worker, stripe)
         shop.receive(*catalogue())

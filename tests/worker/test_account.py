@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from tests.stripe_local.conftest import KEY, Local, _serve, until
-from tests.support import Database
+from tests.support import Database, as_worker
 from tests.worker import events
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import JANUARY, Event
@@ -25,7 +25,6 @@ from worker.events.outcomes import Done, RetryLater
 from worker.jobs.charge import Charger
 from worker.jobs.recharges import Recharge, Unknown
 from worker.run import run
-from worker.sessions import connect
 from worker.settings import Settings, is_live
 from worker.stripe_api import StripeAccess
 
@@ -41,7 +40,7 @@ def local() -> Iterator[Local]:
 
 @pytest.fixture
 def worker(database: Database) -> Iterator[psycopg.Connection[Any]]:
-    with connect(Settings(database.url)) as connection:
+    with as_worker(database) as connection:
         yield connection
 
 
@@ -96,7 +95,7 @@ def test_the_first_key_s_account_is_noted_and_stays(
 def test_two_workers_at_first_note_one_account(
     database: Database, conn: psycopg.Connection[Any], local: Local
 ) -> None:
-    with connect(Settings(database.url)) as one, connect(Settings(database.url)) as two:
+    with as_worker(database) as one, as_worker(database) as two:
         query = "select billing.claim_stripe_account(stripe_account_id => %s)"
         told = [one.execute(query, ["acct_1"]).fetchone(), two.execute(query, ["acct_2"]).fetchone()]
     assert told == [("acct_1",), ("acct_1",)]

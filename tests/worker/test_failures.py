@@ -11,6 +11,7 @@ import pytest
 from psycopg import errors
 from structlog.testing import capture_logs
 
+from tests.support import as_worker
 from tests.worker import events
 from tests.worker.conftest import Shop
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, Event, paid
@@ -27,8 +28,6 @@ from worker.events.failures import (
 )
 from worker.events.fetch import StripeReader
 from worker.events.outcomes import Dead, Done, Parked, RetryLater
-from worker.sessions import connect
-from worker.settings import Settings
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 
@@ -132,7 +131,7 @@ def test_a_connection_lost_between_reading_and_applying_loses_nothing_and_repeat
     assert shop.balance(account) == 0
 
     shop.make_due()
-    with connect(Settings(shop.database.url)) as second:
+    with as_worker(shop.database) as second:
         settled = drain(second)
     assert [(item.message.attempts, item.outcome) for item in settled] == [(2, Done())]
     assert shop.balance(account) == FIRST_MONTH
@@ -155,7 +154,7 @@ def test_a_connection_lost_after_the_commit_repeats_nothing(
     with pytest.raises(psycopg.OperationalError):
         drain(shop.worker)
     shop.make_due()
-    with connect(Settings(shop.database.url)) as second:
+    with as_worker(shop.database) as second:
         assert drain(second) == []
     assert shop.balance(account) == FIRST_MONTH
     shop.assert_sound()

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.sql.calls import fetch, make_jobs_due, value
-from tests.support import Database
+from tests.support import Database, as_worker
 from tests.worker.conftest import end
 from worker.errors import SettingsError
 from worker.events import inbox
@@ -20,7 +20,6 @@ from worker.jobs.notify import Notifier
 from worker.jobs.queue import Job, retry
 from worker.jobs.run import REFUSED_SECONDS, REPORT_UNKNOWN_SECONDS, Jobs, handlers
 from worker.run import jobs_of
-from worker.sessions import connect
 from worker.settings import Settings
 from worker.stripe_api import StripeAccess
 
@@ -30,7 +29,7 @@ DEADLINE_SECONDS = 30
 
 @pytest.fixture
 def worker(database: Database) -> Iterator[Connection]:
-    with connect(Settings(database.url)) as connection:
+    with as_worker(database) as connection:
         inbox.start(connection)
         yield connection
 
@@ -262,13 +261,13 @@ def test_a_job_in_a_thread_is_not_done_twice_after_a_lost_connection(
     handler.goes_on.clear()
     jobs = Jobs({"payment_link": handler})
     enqueue(conn, "1")
-    with connect(Settings(database.url)) as lost:
+    with as_worker(database) as lost:
         inbox.start(lost)
         jobs.tick(lost, 0)
         conn.execute("select pg_terminate_backend(%s, 10000)", [lost.info.backend_pid])
         with pytest.raises(psycopg.OperationalError):
             jobs.tick(lost, 10)
-    with connect(Settings(database.url)) as next_one:
+    with as_worker(database) as next_one:
         inbox.start(next_one)
         jobs.tick(next_one, 20)
         assert waiting(conn) == [("1", 2, None)]

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from tests.sql.calls import fetch, value
 from tests.sql.test_notifications import WINDOW, let_pass, opt_in, tell
-from tests.support import Database, account_of, create_user
+from tests.support import Database, account_of, as_worker, create_user
 from tests.worker.conftest import end, work
 from tests.worker.inboxes import HOST, MailServer, Webhook, mail_server, webhook
 from worker.errors import SettingsError
@@ -28,7 +28,6 @@ from worker.jobs.channels import Channel, administrator_channels, customer_chann
 from worker.jobs.notify import Notifier
 from worker.jobs.run import Jobs
 from worker.run import run
-from worker.sessions import connect
 from worker.settings import Settings
 
 Connection = psycopg.Connection[Any]
@@ -50,7 +49,7 @@ def hook() -> Iterator[Webhook]:
 
 @pytest.fixture
 def worker(database: Database) -> Iterator[Connection]:
-    with connect(Settings(database.url)) as connection:
+    with as_worker(database) as connection:
         yield connection
 
 

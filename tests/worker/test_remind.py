@@ -11,17 +11,15 @@ from structlog.testing import capture_logs
 from tests.sql.calls import value
 from tests.sql.test_notification_sources import expire, told
 from tests.sql.test_notifications import age, opt_in, tell
-from tests.support import Database, account_of, create_user
+from tests.support import Database, account_of, as_worker, create_user
 from worker.remind import REMIND_SECONDS, SELDOM_SECONDS, Reminder
-from worker.sessions import connect
-from worker.settings import Settings
 
 Connection = psycopg.Connection[Any]
 
 
 @pytest.fixture
 def worker(database: Database) -> Any:
-    with connect(Settings(database.url)) as connection:
+    with as_worker(database) as connection:
         yield connection
 
 
