@@ -113,6 +113,7 @@ class BillingCreditGrants(BaseModel):
 
 class BillingCreditHolds(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
+    actor: Optional[str] = Field(alias="actor")
     amount: int = Field(alias="amount")
     captured: int = Field(alias="captured")
     created_at: datetime.datetime = Field(alias="created_at")

@@ -355,6 +355,7 @@ export type Database = {
       "credit_holds": {
         Row: {
           "account_id": string;
+          "actor": string | null;
           "amount": number;
           "captured": number;
           "created_at": string;
@@ -375,6 +376,7 @@ export type Database = {
         ComputedFields: "_check_held" | "_thaw";
         Insert: {
           "account_id": string;
+          "actor"?: string | null;
           "amount": number;
           "captured"?: number;
           "created_at"?: string;
@@ -392,6 +394,7 @@ export type Database = {
         };
         Update: {
           "account_id"?: string;
+          "actor"?: string | null;
           "amount"?: number;
           "captured"?: number;
           "created_at"?: string;
@@ -1222,6 +1225,7 @@ export type Database = {
       "hold_credits": {
         Args: {
           "account_id": string;
+          "actor"?: string;
           "amount": number;
           "description"?: string;
           "expires_in"?: string;
@@ -1465,6 +1469,7 @@ export type Database = {
       "spend_credits": {
         Args: {
           "account_id": string;
+          "actor"?: string;
           "amount": number;
           "description"?: string;
           "feature"?: string;

@@ -1827,6 +1827,7 @@ create table billing.credit_holds (
     description text,
     metadata billing.metadata not null default '{}',
     feature text,
+    actor text,
     idempotency_key billing.idempotency_key not null,
     release_key billing.idempotency_key,
     frozen_grant_id bigint references billing.credit_grants (id),
@@ -2027,6 +2028,7 @@ comment on column billing.credit_entries.balance_after is 'The account''s balanc
 comment on column billing.credit_entries.debt is 'By how much it increased the account''s debt; negative: repaid.';
 comment on column billing.credit_entries.up_to is 'The requested amount of a spend with up_to; else null.';
 comment on column billing.credit_entries.occurred_at is 'When it happened, in billing time; created_at is when it was written.';
+comment on column billing.credit_entries.actor is 'Who spent, such as agent:writer, or the administrator who corrected something.';
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
 comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot opens.';
 comment on column billing.credit_grants.held is 'Part of remaining that open holds have reserved.';
@@ -2035,6 +2037,7 @@ comment on column billing.credit_grants.cut is 'Credits that were left out, beca
 comment on column billing.credit_grants.lapsed is 'Credits that expired unspent, or that the closing of the account forfeited.';
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative: returned.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
+comment on column billing.credit_holds.actor is 'Who spends the held credits, such as agent:writer.';
 comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute froze; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
 comment on table billing.credit_hold_lots is 'The lots of a hold, and how many credits of each it still reserves.';
@@ -2178,6 +2181,22 @@ begin
             using errcode = 'TB007', hint = 'Pass a JSON object, such as {"job": "42"}.';
     end if;
     return _checked_key.idempotency_key;
+end
+$$;
+
+-- Who spends: null, or a name such as member:<id>, agent:writer or key:<id>.
+create function billing._checked_actor(actor text)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if length(_checked_actor.actor) not between 1 and 255 then
+        raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+    end if;
+    return _checked_actor.actor;
 end
 $$;
 
@@ -2375,7 +2394,7 @@ end
 $$;
 
 revoke all on function
-    billing._checked_amount, billing._checked_key, billing._check_reason, billing._check_key_is_new,
+    billing._checked_amount, billing._checked_key, billing._checked_actor, billing._check_reason, billing._check_key_is_new,
     billing._raise_no_account, billing._raise_key_reused, billing._lock_balance, billing._check_may_spend,
     billing._check_open, billing._raise_insufficient, billing._in_running_period, billing._room_under_cap,
     billing._count_spend
@@ -3544,7 +3563,8 @@ create function billing._spend_judged(
     metadata jsonb,
     feature text,
     reference_id text,
-    up_to boolean
+    up_to boolean,
+    actor text
 )
 returns billing.credit_entries
 language plpgsql
@@ -3570,10 +3590,10 @@ begin
     if found then
         if (
             v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
-            v_entry.metadata, v_entry.feature, v_entry.reference_id
+            v_entry.metadata, v_entry.feature, v_entry.reference_id, v_entry.actor
         ) is distinct from (
             'spend', v_amount, v_up_to is not null, _spend_judged.description, _spend_judged.metadata,
-            _spend_judged.feature, _spend_judged.reference_id
+            _spend_judged.feature, _spend_judged.reference_id, _spend_judged.actor
         ) then
             perform billing._raise_key_reused(_spend_judged.idempotency_key);
         end if;
@@ -3599,8 +3619,8 @@ begin
     v_entry := billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -v_amount, up_to => v_up_to,
         source => 'app', reference_id => _spend_judged.reference_id, description => _spend_judged.description,
-        feature => _spend_judged.feature, metadata => _spend_judged.metadata, key_space => 'caller',
-        idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
+        feature => _spend_judged.feature, metadata => _spend_judged.metadata, actor => _spend_judged.actor,
+        key_space => 'caller', idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
     );
     return (billing._post_spends(v_balance, array[v_entry]))[1];
 end
@@ -3614,7 +3634,8 @@ create function billing.spend_credits(
     metadata jsonb default '{}',
     feature text default null,
     reference_id text default null,
-    up_to boolean default false
+    up_to boolean default false,
+    actor text default null
 )
 returns billing.credit_entries
 language plpgsql
@@ -3633,6 +3654,9 @@ declare
     v_due_at timestamptz;
     v_lot_id bigint;
 begin
+    if spend_credits.actor is not null then
+        perform billing._checked_actor(spend_credits.actor);
+    end if;
     -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
     -- checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
@@ -3654,12 +3678,13 @@ begin
     if found then
         v_now := billing.current_time();
         insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
-            idempotency_key, occurred_at
+            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, actor,
+            key_space, idempotency_key, occurred_at
         )
         select
             spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
-            spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller', v_key, v_now
+            spend_credits.description, spend_credits.feature, spend_credits.metadata, spend_credits.actor, 'caller',
+            v_key, v_now
         where (v_due_at > v_now) is not false
         on conflict do nothing
         returning * into v_entry;
@@ -3689,16 +3714,16 @@ begin
     end if;
     return billing._spend_judged(
         spend_credits.account_id, v_amount, v_key, spend_credits.description, spend_credits.metadata,
-        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to, spend_credits.actor
     );
 end
 $$;
 
 revoke all on function billing._post_spends, billing._spend_judged, billing.spend_credits
 from public, anon, authenticated, service_role;
-grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) to service_role;
+grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text) to service_role;
 
-comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
+comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
 
 -- 30_ledger/32_spend_batch.sql
 
@@ -3721,7 +3746,8 @@ declare
 begin
     select spend.idempotency_key into v_key
     from jsonb_to_recordset(_without_repeats.spends) as spend (
-        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+        actor text
     )
     left join lateral (
         select * from billing.credit_entries
@@ -3731,14 +3757,16 @@ begin
     ) as held on true
     group by spend.idempotency_key, held.id
     having count(distinct (
-            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
+            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id,
+            spend.actor
         )) > 1
         or held.id is not null and bool_or(
             (
                 'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
-                spend.reference_id
+                spend.reference_id, spend.actor
             ) is distinct from (
-                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
+                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id,
+                held.actor
             ) or held.up_to is not null
         )
     limit 1;
@@ -3786,16 +3814,19 @@ begin
     select name into v_key
     from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
     where name not in (
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id'
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
+        'actor'
     )
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
-            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
     perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
-        billing._checked_amount(spend.amount)
-    from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);
+        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
+    from jsonb_to_recordset(spend_credits_batch.spends) as spend (
+        amount numeric, idempotency_key text, metadata jsonb, actor text
+    );
 
     for v_account_id in
         select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
@@ -3824,11 +3855,12 @@ begin
             perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
-                metadata => coalesce(spend.metadata, '{}'), key_space => 'caller',
+                metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
                 idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
             )))
             from jsonb_to_recordset(v_new) as spend (
-                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+                actor text
             );
         end if;
     end loop;
@@ -3849,7 +3881,7 @@ $$;
 revoke all on function billing._without_repeats, billing.spend_credits_batch from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits_batch(jsonb) to service_role;
 
-comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';
+comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor}, …]. Returns the entries in the same order; a used key returns its first entry.';
 
 -- 30_ledger/34_credit_holds.sql
 
@@ -3866,7 +3898,8 @@ create function billing.hold_credits(
     expires_in interval default '1 hour',
     description text default null,
     metadata jsonb default '{}',
-    feature text default null
+    feature text default null,
+    actor text default null
 )
 returns billing.credit_holds
 language plpgsql
@@ -3880,14 +3913,18 @@ declare
     v_hold billing.credit_holds;
 begin
     perform billing._checked_key(hold_credits.idempotency_key, hold_credits.metadata);
+    perform billing._checked_actor(hold_credits.actor);
     perform billing._lock_balance(hold_credits.account_id);
 
     select * into v_hold from billing.credit_holds
     where credit_holds.account_id = hold_credits.account_id
         and credit_holds.idempotency_key = hold_credits.idempotency_key;
     if found then
-        if (v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature) is distinct from (
-            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature
+        if (
+            v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature, v_hold.actor
+        ) is distinct from (
+            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature,
+            hold_credits.actor
         ) then
             perform billing._raise_key_reused(hold_credits.idempotency_key);
         end if;
@@ -3904,11 +3941,12 @@ begin
     end if;
 
     insert into billing.credit_holds (
-        account_id, amount, description, metadata, feature, idempotency_key, expires_in, expires_at
+        account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
     )
     values (
         hold_credits.account_id, v_amount, hold_credits.description, hold_credits.metadata, hold_credits.feature,
-        hold_credits.idempotency_key, hold_credits.expires_in, billing.current_time() + hold_credits.expires_in
+        hold_credits.actor, hold_credits.idempotency_key, hold_credits.expires_in,
+        billing.current_time() + hold_credits.expires_in
     )
     returning * into v_hold;
 
@@ -4089,7 +4127,7 @@ begin
     v_entry := billing._entry(
         account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
         description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
-        metadata => capture_hold.metadata, hold_id => v_hold.id, key_space => 'caller',
+        metadata => capture_hold.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
         idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
     );
     with pins as (
@@ -4177,13 +4215,13 @@ revoke all on function
     billing._ended_hold, billing.capture_hold, billing.release_hold, billing.extend_hold
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     billing.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     billing.release_hold(uuid, text),
     billing.extend_hold(uuid, interval)
 to service_role;
 
-comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text) is 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
+comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text) is 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
 comment on function billing.capture_hold(uuid, numeric, text, text, jsonb, boolean) is 'Spends credits of a hold, once for each idempotency key, and returns the entry. amount null: all that is left. The rest stays held until it is captured, released (release_rest) or expires.';
 comment on function billing.release_hold(uuid, text) is 'Releases what a hold still has set aside.';
 comment on function billing.extend_hold(uuid, interval) is 'Keeps a hold open for expires_in from now; never shortens it.';
@@ -4367,7 +4405,7 @@ begin
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
-        refund_spend.metadata, null
+        refund_spend.metadata, v_spend.actor
     );
     -- It no longer counts towards the cap of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
@@ -20679,6 +20717,20 @@ as $$
     end
 $$;
 
+-- The actor of an entry: the app named who spent, the administrator is one of ours.
+create function billing._without_spender(entry billing.credit_entries, names text[])
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when (_without_spender.entry).kind in ('spend', 'capture', 'refund') and (_without_spender.entry).actor is not null
+            then 'erased'
+        else billing._without_names((_without_spender.entry).actor, _without_spender.names)
+    end
+$$;
+
 -- Ends notifications that were not sent yet.
 create function billing._skip_erased_notifications(account_id uuid, audience text)
 returns void
@@ -20797,17 +20849,21 @@ begin
 
     update billing.credit_entries
     set description = null, metadata = '{}',
-        actor = billing._without_names(credit_entries.actor, _erase_rows.names)
+        actor = billing._without_spender(credit_entries, _erase_rows.names)
     where credit_entries.account_id = v_account_id
         and (
             credit_entries.description is not null or credit_entries.metadata::jsonb <> '{}'
-            or billing._without_names(credit_entries.actor, _erase_rows.names) <> credit_entries.actor
+            or billing._without_spender(credit_entries, _erase_rows.names) <> credit_entries.actor
         );
     update billing.credit_grants set description = null
     where credit_grants.account_id = v_account_id and credit_grants.description is not null;
-    update billing.credit_holds set description = null, metadata = '{}'
+    update billing.credit_holds
+    set description = null, metadata = '{}', actor = case when credit_holds.actor is not null then 'erased' end
     where credit_holds.account_id = v_account_id
-        and (credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}');
+        and (
+            credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}'
+            or credit_holds.actor <> 'erased'
+        );
     update billing.credit_revocations
     set reason = 'erased', actor = billing._without_names(credit_revocations.actor, _erase_rows.names)
     where credit_revocations.account_id = v_account_id
@@ -21100,8 +21156,8 @@ for each row when (new.status in ('applied', 'ignored') and new.status <> old.st
 execute function billing.tg_stripe_events__erase();
 
 revoke all on function
-    billing._without_names, billing._skip_erased_notifications, billing._erase_rows, billing._check_erasable,
-    billing._lock_events_of_person, billing._empty_events, billing._erase, billing.erase_account,
+    billing._without_names, billing._without_spender, billing._skip_erased_notifications, billing._erase_rows,
+    billing._check_erasable, billing._lock_events_of_person, billing._empty_events, billing._erase, billing.erase_account,
     billing.erase_customer, public.erase_account, billing.tg_stripe_events__erase
 from public, anon, authenticated, service_role;
 grant execute on function
@@ -21581,7 +21637,8 @@ create function public.spend_credits(
     metadata jsonb default '{}',
     feature text default null,
     reference_id text default null,
-    up_to boolean default false
+    up_to boolean default false,
+    actor text default null
 )
 returns billing.credit_entries
 language sql
@@ -21590,7 +21647,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     select billing.spend_credits(
         spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
-        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to,
+        spend_credits.actor
     )
 $$;
 
@@ -21647,7 +21705,7 @@ $$;
 revoke all on function
     public.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb),
     public.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer),
-    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean),
+    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text),
     public.spend_credits_batch(jsonb),
     public.refund_spend(bigint, numeric, text, text, jsonb),
     public.transfer_credits(uuid, uuid, numeric, text, text, jsonb)
@@ -21655,7 +21713,7 @@ from public, anon, authenticated, service_role;
 grant execute on function
     public.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb),
     public.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer),
-    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean),
+    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text),
     public.spend_credits_batch(jsonb),
     public.refund_spend(bigint, numeric, text, text, jsonb),
     public.transfer_credits(uuid, uuid, numeric, text, text, jsonb)
@@ -21674,7 +21732,8 @@ create function public.hold_credits(
     expires_in interval default '1 hour',
     description text default null,
     metadata jsonb default '{}',
-    feature text default null
+    feature text default null,
+    actor text default null
 )
 returns billing.credit_holds
 language sql
@@ -21683,7 +21742,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select billing.hold_credits(
         hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
-        hold_credits.description, hold_credits.metadata, hold_credits.feature
+        hold_credits.description, hold_credits.metadata, hold_credits.feature, hold_credits.actor
     )
 $$;
 
@@ -21735,13 +21794,13 @@ as $$
 $$;
 
 revoke all on function
-    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     public.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     public.release_hold(uuid, text),
     public.extend_hold(uuid, interval)
 from public, anon, authenticated, service_role;
 grant execute on function
-    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     public.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     public.release_hold(uuid, text),
     public.extend_hold(uuid, interval)

@@ -1086,6 +1086,8 @@ COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it increased the a
 
 COMMENT ON COLUMN billing.credit_entries.up_to IS 'The requested amount of a spend with up_to; else null.';
 
+COMMENT ON COLUMN billing.credit_entries.actor IS 'Who spent, such as agent:writer, or the administrator who corrected something.';
+
 COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, in billing time; created_at is when it was written.';
 
 CREATE FUNCTION billing._burn_lots(entries billing.credit_entries[], takes billing.credit_consumptions[], amount numeric) RETURNS void
@@ -1293,6 +1295,7 @@ CREATE TABLE billing.credit_holds (
     description text,
     metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
     feature text,
+    actor text,
     idempotency_key billing.idempotency_key NOT NULL,
     release_key billing.idempotency_key,
     frozen_grant_id bigint,
@@ -1306,6 +1309,8 @@ CREATE TABLE billing.credit_holds (
 );
 
 COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, released or expired.';
+
+COMMENT ON COLUMN billing.credit_holds.actor IS 'Who spends the held credits, such as agent:writer.';
 
 COMMENT ON COLUMN billing.credit_holds.release_key IS 'The idempotency key of its release.';
 
@@ -1535,6 +1540,19 @@ begin
         raise exception 'there is no such user: %', coalesce(_check_user.user_id::text, 'null')
             using errcode = 'TB079', hint = 'Pass the id of a row in auth.users that is neither deleted nor banned.';
     end if;
+end
+$$;
+
+CREATE FUNCTION billing._checked_actor(actor text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if length(_checked_actor.actor) not between 1 and 255 then
+        raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+    end if;
+    return _checked_actor.actor;
 end
 $$;
 
@@ -3047,17 +3065,21 @@ begin
 
     update billing.credit_entries
     set description = null, metadata = '{}',
-        actor = billing._without_names(credit_entries.actor, _erase_rows.names)
+        actor = billing._without_spender(credit_entries, _erase_rows.names)
     where credit_entries.account_id = v_account_id
         and (
             credit_entries.description is not null or credit_entries.metadata::jsonb <> '{}'
-            or billing._without_names(credit_entries.actor, _erase_rows.names) <> credit_entries.actor
+            or billing._without_spender(credit_entries, _erase_rows.names) <> credit_entries.actor
         );
     update billing.credit_grants set description = null
     where credit_grants.account_id = v_account_id and credit_grants.description is not null;
-    update billing.credit_holds set description = null, metadata = '{}'
+    update billing.credit_holds
+    set description = null, metadata = '{}', actor = case when credit_holds.actor is not null then 'erased' end
     where credit_holds.account_id = v_account_id
-        and (credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}');
+        and (
+            credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}'
+            or credit_holds.actor <> 'erased'
+        );
     update billing.credit_revocations
     set reason = 'erased', actor = billing._without_names(credit_revocations.actor, _erase_rows.names)
     where credit_revocations.account_id = v_account_id
@@ -8978,7 +9000,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._spend_judged(account_id uuid, amount bigint, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) RETURNS billing.credit_entries
+CREATE FUNCTION billing._spend_judged(account_id uuid, amount bigint, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean, actor text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -9001,10 +9023,10 @@ begin
     if found then
         if (
             v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
-            v_entry.metadata, v_entry.feature, v_entry.reference_id
+            v_entry.metadata, v_entry.feature, v_entry.reference_id, v_entry.actor
         ) is distinct from (
             'spend', v_amount, v_up_to is not null, _spend_judged.description, _spend_judged.metadata,
-            _spend_judged.feature, _spend_judged.reference_id
+            _spend_judged.feature, _spend_judged.reference_id, _spend_judged.actor
         ) then
             perform billing._raise_key_reused(_spend_judged.idempotency_key);
         end if;
@@ -9030,8 +9052,8 @@ begin
     v_entry := billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -v_amount, up_to => v_up_to,
         source => 'app', reference_id => _spend_judged.reference_id, description => _spend_judged.description,
-        feature => _spend_judged.feature, metadata => _spend_judged.metadata, key_space => 'caller',
-        idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
+        feature => _spend_judged.feature, metadata => _spend_judged.metadata, actor => _spend_judged.actor,
+        key_space => 'caller', idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
     );
     return (billing._post_spends(v_balance, array[v_entry]))[1];
 end
@@ -9915,7 +9937,8 @@ declare
 begin
     select spend.idempotency_key into v_key
     from jsonb_to_recordset(_without_repeats.spends) as spend (
-        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+        actor text
     )
     left join lateral (
         select * from billing.credit_entries
@@ -9925,14 +9948,16 @@ begin
     ) as held on true
     group by spend.idempotency_key, held.id
     having count(distinct (
-            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
+            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id,
+            spend.actor
         )) > 1
         or held.id is not null and bool_or(
             (
                 'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
-                spend.reference_id
+                spend.reference_id, spend.actor
             ) is distinct from (
-                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
+                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id,
+                held.actor
             ) or held.up_to is not null
         )
     limit 1;
@@ -9954,6 +9979,17 @@ begin
         ) as fresh
     );
 end
+$$;
+
+CREATE FUNCTION billing._without_spender(entry billing.credit_entries, names text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when (_without_spender.entry).kind in ('spend', 'capture', 'refund') and (_without_spender.entry).actor is not null
+            then 'erased'
+        else billing._without_names((_without_spender.entry).actor, _without_spender.names)
+    end
 $$;
 
 CREATE FUNCTION billing._worth(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone) RETURNS SETOF billing.credit_move
@@ -11237,7 +11273,7 @@ begin
     v_entry := billing._entry(
         account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
         description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
-        metadata => capture_hold.metadata, hold_id => v_hold.id, key_space => 'caller',
+        metadata => capture_hold.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
         idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
     );
     with pins as (
@@ -12297,7 +12333,7 @@ $$;
 
 COMMENT ON FUNCTION billing.has_feature(feature text, account_id uuid) IS 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
 
-CREATE FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
+CREATE FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, actor text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -12307,14 +12343,18 @@ declare
     v_hold billing.credit_holds;
 begin
     perform billing._checked_key(hold_credits.idempotency_key, hold_credits.metadata);
+    perform billing._checked_actor(hold_credits.actor);
     perform billing._lock_balance(hold_credits.account_id);
 
     select * into v_hold from billing.credit_holds
     where credit_holds.account_id = hold_credits.account_id
         and credit_holds.idempotency_key = hold_credits.idempotency_key;
     if found then
-        if (v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature) is distinct from (
-            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature
+        if (
+            v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature, v_hold.actor
+        ) is distinct from (
+            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature,
+            hold_credits.actor
         ) then
             perform billing._raise_key_reused(hold_credits.idempotency_key);
         end if;
@@ -12331,11 +12371,12 @@ begin
     end if;
 
     insert into billing.credit_holds (
-        account_id, amount, description, metadata, feature, idempotency_key, expires_in, expires_at
+        account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
     )
     values (
         hold_credits.account_id, v_amount, hold_credits.description, hold_credits.metadata, hold_credits.feature,
-        hold_credits.idempotency_key, hold_credits.expires_in, billing.current_time() + hold_credits.expires_in
+        hold_credits.actor, hold_credits.idempotency_key, hold_credits.expires_in,
+        billing.current_time() + hold_credits.expires_in
     )
     returning * into v_hold;
 
@@ -12367,7 +12408,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text) IS 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
+COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text, actor text) IS 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
 
 CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, meaning text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -13717,7 +13758,7 @@ begin
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
-        refund_spend.metadata, null
+        refund_spend.metadata, v_spend.actor
     );
     -- It no longer counts towards the cap of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
@@ -14566,7 +14607,7 @@ $$;
 
 COMMENT ON FUNCTION billing.skip_notifications() IS 'Ends notifications that customers must not receive: their kind is not enabled, or settings.notification_deadline has passed.';
 
-CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
+CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -14581,6 +14622,9 @@ declare
     v_due_at timestamptz;
     v_lot_id bigint;
 begin
+    if spend_credits.actor is not null then
+        perform billing._checked_actor(spend_credits.actor);
+    end if;
     -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
     -- checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
@@ -14602,12 +14646,13 @@ begin
     if found then
         v_now := billing.current_time();
         insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
-            idempotency_key, occurred_at
+            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, actor,
+            key_space, idempotency_key, occurred_at
         )
         select
             spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
-            spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller', v_key, v_now
+            spend_credits.description, spend_credits.feature, spend_credits.metadata, spend_credits.actor, 'caller',
+            v_key, v_now
         where (v_due_at > v_now) is not false
         on conflict do nothing
         returning * into v_entry;
@@ -14637,12 +14682,12 @@ begin
     end if;
     return billing._spend_judged(
         spend_credits.account_id, v_amount, v_key, spend_credits.description, spend_credits.metadata,
-        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to, spend_credits.actor
     );
 end
 $$;
 
-COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) IS 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
+COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean, actor text) IS 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
 
 CREATE FUNCTION billing.spend_credits_batch(spends jsonb) RETURNS SETOF billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14665,16 +14710,19 @@ begin
     select name into v_key
     from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
     where name not in (
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id'
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
+        'actor'
     )
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
-            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
     perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
-        billing._checked_amount(spend.amount)
-    from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);
+        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
+    from jsonb_to_recordset(spend_credits_batch.spends) as spend (
+        amount numeric, idempotency_key text, metadata jsonb, actor text
+    );
 
     for v_account_id in
         select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
@@ -14703,11 +14751,12 @@ begin
             perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
-                metadata => coalesce(spend.metadata, '{}'), key_space => 'caller',
+                metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
                 idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
             )))
             from jsonb_to_recordset(v_new) as spend (
-                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+                actor text
             );
         end if;
     end loop;
@@ -14725,7 +14774,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';
+COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor}, …]. Returns the entries in the same order; a used key returns its first entry.';
 
 CREATE FUNCTION billing.start_backfill(grant_current_period boolean DEFAULT false, restart boolean DEFAULT false) RETURNS TABLE(credits_since timestamp with time zone, grants_current_period boolean)
     LANGUAGE plpgsql
@@ -16760,13 +16809,13 @@ $$;
 
 COMMENT ON FUNCTION public.has_feature(feature text, account_id uuid) IS 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
 
-CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
+CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, actor text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.hold_credits(
         hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
-        hold_credits.description, hold_credits.metadata, hold_credits.feature
+        hold_credits.description, hold_credits.metadata, hold_credits.feature, hold_credits.actor
     )
 $$;
 
@@ -16929,13 +16978,14 @@ $$;
 
 COMMENT ON FUNCTION public.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available.';
 
-CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
+CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.spend_credits(
         spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
-        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to,
+        spend_credits.actor
     )
 $$;
 

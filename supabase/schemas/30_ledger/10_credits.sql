@@ -135,6 +135,7 @@ create table billing.credit_holds (
     description text,
     metadata billing.metadata not null default '{}',
     feature text,
+    actor text,
     idempotency_key billing.idempotency_key not null,
     release_key billing.idempotency_key,
     frozen_grant_id bigint references billing.credit_grants (id),
@@ -335,6 +336,7 @@ comment on column billing.credit_entries.balance_after is 'The account''s balanc
 comment on column billing.credit_entries.debt is 'By how much it increased the account''s debt; negative: repaid.';
 comment on column billing.credit_entries.up_to is 'The requested amount of a spend with up_to; else null.';
 comment on column billing.credit_entries.occurred_at is 'When it happened, in billing time; created_at is when it was written.';
+comment on column billing.credit_entries.actor is 'Who spent, such as agent:writer, or the administrator who corrected something.';
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
 comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot opens.';
 comment on column billing.credit_grants.held is 'Part of remaining that open holds have reserved.';
@@ -343,6 +345,7 @@ comment on column billing.credit_grants.cut is 'Credits that were left out, beca
 comment on column billing.credit_grants.lapsed is 'Credits that expired unspent, or that the closing of the account forfeited.';
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative: returned.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
+comment on column billing.credit_holds.actor is 'Who spends the held credits, such as agent:writer.';
 comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute froze; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
 comment on table billing.credit_hold_lots is 'The lots of a hold, and how many credits of each it still reserves.';

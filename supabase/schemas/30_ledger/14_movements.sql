@@ -40,6 +40,22 @@ begin
 end
 $$;
 
+-- Who spends: null, or a name such as member:<id>, agent:writer or key:<id>.
+create function billing._checked_actor(actor text)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if length(_checked_actor.actor) not between 1 and 255 then
+        raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+    end if;
+    return _checked_actor.actor;
+end
+$$;
+
 create function billing._check_reason(reason text, actor text)
 returns void
 language plpgsql
@@ -234,7 +250,7 @@ end
 $$;
 
 revoke all on function
-    billing._checked_amount, billing._checked_key, billing._check_reason, billing._check_key_is_new,
+    billing._checked_amount, billing._checked_key, billing._checked_actor, billing._check_reason, billing._check_key_is_new,
     billing._raise_no_account, billing._raise_key_reused, billing._lock_balance, billing._check_may_spend,
     billing._check_open, billing._raise_insufficient, billing._in_running_period, billing._room_under_cap,
     billing._count_spend

@@ -45,7 +45,8 @@ create function billing._spend_judged(
     metadata jsonb,
     feature text,
     reference_id text,
-    up_to boolean
+    up_to boolean,
+    actor text
 )
 returns billing.credit_entries
 language plpgsql
@@ -71,10 +72,10 @@ begin
     if found then
         if (
             v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
-            v_entry.metadata, v_entry.feature, v_entry.reference_id
+            v_entry.metadata, v_entry.feature, v_entry.reference_id, v_entry.actor
         ) is distinct from (
             'spend', v_amount, v_up_to is not null, _spend_judged.description, _spend_judged.metadata,
-            _spend_judged.feature, _spend_judged.reference_id
+            _spend_judged.feature, _spend_judged.reference_id, _spend_judged.actor
         ) then
             perform billing._raise_key_reused(_spend_judged.idempotency_key);
         end if;
@@ -100,8 +101,8 @@ begin
     v_entry := billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -v_amount, up_to => v_up_to,
         source => 'app', reference_id => _spend_judged.reference_id, description => _spend_judged.description,
-        feature => _spend_judged.feature, metadata => _spend_judged.metadata, key_space => 'caller',
-        idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
+        feature => _spend_judged.feature, metadata => _spend_judged.metadata, actor => _spend_judged.actor,
+        key_space => 'caller', idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
     );
     return (billing._post_spends(v_balance, array[v_entry]))[1];
 end
@@ -115,7 +116,8 @@ create function billing.spend_credits(
     metadata jsonb default '{}',
     feature text default null,
     reference_id text default null,
-    up_to boolean default false
+    up_to boolean default false,
+    actor text default null
 )
 returns billing.credit_entries
 language plpgsql
@@ -134,6 +136,9 @@ declare
     v_due_at timestamptz;
     v_lot_id bigint;
 begin
+    if spend_credits.actor is not null then
+        perform billing._checked_actor(spend_credits.actor);
+    end if;
     -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
     -- checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
@@ -155,12 +160,13 @@ begin
     if found then
         v_now := billing.current_time();
         insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
-            idempotency_key, occurred_at
+            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, actor,
+            key_space, idempotency_key, occurred_at
         )
         select
             spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
-            spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller', v_key, v_now
+            spend_credits.description, spend_credits.feature, spend_credits.metadata, spend_credits.actor, 'caller',
+            v_key, v_now
         where (v_due_at > v_now) is not false
         on conflict do nothing
         returning * into v_entry;
@@ -190,13 +196,13 @@ begin
     end if;
     return billing._spend_judged(
         spend_credits.account_id, v_amount, v_key, spend_credits.description, spend_credits.metadata,
-        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to, spend_credits.actor
     );
 end
 $$;
 
 revoke all on function billing._post_spends, billing._spend_judged, billing.spend_credits
 from public, anon, authenticated, service_role;
-grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) to service_role;
+grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text) to service_role;
 
-comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
+comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';

@@ -175,7 +175,7 @@ begin
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
-        refund_spend.metadata, null
+        refund_spend.metadata, v_spend.actor
     );
     -- It no longer counts towards the cap of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
