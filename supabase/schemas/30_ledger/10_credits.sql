@@ -22,6 +22,7 @@ create table billing.credit_balances (
     written_off_at timestamptz,
     next_due_at timestamptz,
     may_spend boolean not null default true,
+    has_budgets boolean not null default false,
     overdraft bigint not null default 0,
     spend_cap bigint,
     spend_cap_period text,
@@ -66,6 +67,7 @@ create table billing.credit_entries (
 
 create index credit_entries_history on billing.credit_entries (account_id, id desc);
 create index credit_entries_time on billing.credit_entries (account_id, occurred_at);
+create index credit_entries_actor on billing.credit_entries (account_id, actor, occurred_at) where actor is not null;
 -- If statistics say that accounts have about one entry each, or if there are none yet, all three indexes cost the same
 -- for a key look-up, and only this one does not read the account's history. The last created index wins a tie, and the
 -- estimate of many entries for each account avoids the tie.
@@ -324,8 +326,9 @@ comment on column billing.credit_balances.written_off_withheld is 'Withholding t
 comment on column billing.credit_balances.written_off_at is 'When the account was last closed with debt or withholding, by the clock of created_at.';
 comment on column billing.credit_balances.next_due_at is 'The earliest time at which a lot opens or expires or a hold expires; null: never.';
 comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; see accounts.';
+comment on column billing.credit_balances.has_budgets is 'True if the account has rows in budgets.';
 comment on column billing.credit_balances.overdraft is 'How far spending may go below zero.';
-comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
+comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (hour, day, week, month by UTC, or total); null: no cap.';
 comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
 comment on column billing.credit_balances.epoch is 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
 comment on column billing.credit_balances.low_balance_threshold is 'The customer is notified when the available credits fall below it, once for each fall.';

@@ -74,6 +74,7 @@ declare
     v_new jsonb;
     v_repeated boolean;
     v_balance billing.credit_balances;
+    v_now timestamptz;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -123,11 +124,12 @@ begin
         if v_new is not null then
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
+            v_now := billing.current_time();
             perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
                 metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
-                idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
+                idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
             from jsonb_to_recordset(v_new) as spend (
                 amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,

@@ -52,6 +52,11 @@ begin
     elsif v_balance.spend_cap is not null then
         perform billing._count_spend(v_balance, v_amount);
     end if;
+    if v_balance.has_budgets and hold_credits.actor is not null then
+        perform billing._count_in_budgets(
+            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time(), is_judged => true
+        );
+    end if;
 
     insert into billing.credit_holds (
         account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
@@ -164,6 +169,9 @@ begin
     if v_pinned > 0 then
         update billing.credit_balances set held = credit_balances.held - v_pinned, updated_at = now()
         where credit_balances.account_id = v_hold.account_id;
+        if v_hold.actor is not null then
+            perform billing._count_in_budgets(v_hold.account_id, v_hold.actor, 0, -v_pinned, billing.current_time());
+        end if;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
         perform billing._repay_debt(v_hold.account_id);
         perform billing._claim_returned_credits(v_hold.account_id);
@@ -263,6 +271,11 @@ begin
     )
     select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
     from captured;
+    if v_hold.actor is not null then
+        perform billing._count_in_budgets(
+            v_hold.account_id, v_hold.actor, v_amount, -v_amount, v_entry.occurred_at
+        );
+    end if;
     v_balance.held := v_balance.held - v_amount;
     v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
     update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id

@@ -167,6 +167,9 @@ begin
         );
     update billing.credit_grants set description = null
     where credit_grants.account_id = v_account_id and credit_grants.description is not null;
+    delete from billing.budgets where budgets.account_id = v_account_id;
+    update billing.credit_balances set has_budgets = false
+    where credit_balances.account_id = v_account_id and credit_balances.has_budgets;
     update billing.credit_holds
     set description = null, metadata = '{}', actor = case when credit_holds.actor is not null then 'erased' end
     where credit_holds.account_id = v_account_id
