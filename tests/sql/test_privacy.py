@@ -264,7 +264,6 @@ def live(database: Database, number: int, name: str) -> Life:
         )
         spend(app, account, 20, description=life.words[2], metadata=Jsonb({"prompt": life.words[1]}))
         call(app, "set_budget", account_id=account, actor=f"member:{life.email}", cap=50, period="month")
-        spend(app, account, 1, actor=f"member:{life.email}")
         hold(app, account, 10, description=life.words[1], metadata=Jsonb({"prompt": life.email}))
         [lot] = [each for each in lots(app, account) if each["entry_id"] == first["id"]]
         taken = revoke(app, lot["id"], 5, actor=life.email)
