@@ -232,6 +232,35 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._actors_of_budget(account_id uuid, actor text) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_actors text[] := array(
+        select _actors_of_budget.actor
+        union
+        select budgets.actor from billing.budgets
+        where budgets.account_id = _actors_of_budget.account_id and _actors_of_budget.actor = any (budgets.path)
+    );
+begin
+    if exists (select from unnest(v_actors) as named (actor) where named.actor ~ '(^|:)[*]$') then
+        v_actors := array(
+            select unnest(v_actors)
+            union
+            select credit_entries.actor from billing.credit_entries
+            where credit_entries.account_id = _actors_of_budget.account_id and credit_entries.actor is not null
+                and credit_entries.kind in ('spend', 'capture', 'refund')
+            union
+            select credit_holds.actor from billing.credit_holds
+            where credit_holds.account_id = _actors_of_budget.account_id and credit_holds.actor is not null
+                and credit_holds.status = 'held'
+        );
+    end if;
+    return v_actors;
+end
+$_$;
+
 CREATE FUNCTION billing._adopt_customer(stripe_customer_id text, account_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1047,6 +1076,80 @@ begin
 end
 $$;
 
+CREATE TABLE billing.budgets (
+    account_id uuid NOT NULL,
+    actor text NOT NULL,
+    parent text,
+    path text[] NOT NULL,
+    cap bigint,
+    period text NOT NULL,
+    spent_in_period bigint DEFAULT 0 NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    held bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    epoch integer DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE billing.budgets IS 'What members, agents and API keys may use of an account''s credits.';
+
+COMMENT ON COLUMN billing.budgets.actor IS 'Who spends, such as agent:writer; agent:* counts all agents without a budget of their own, * all others.';
+
+COMMENT ON COLUMN billing.budgets.parent IS 'The budget above it, which counts the same credits too; null: only the account''s cap is above it.';
+
+COMMENT ON COLUMN billing.budgets.path IS 'The actor, its parent and so on, up to the highest budget.';
+
+COMMENT ON COLUMN billing.budgets.cap IS 'Credits that may be spent in a period; null: it only counts.';
+
+COMMENT ON COLUMN billing.budgets.period IS 'hour, day, week, month (UTC) or total.';
+
+COMMENT ON COLUMN billing.budgets.spent_in_period IS 'Credits that the actor and the budgets below spent since period_start, less refunds.';
+
+COMMENT ON COLUMN billing.budgets.period_start IS 'When the counted period began; a later one begins with the next movement in it.';
+
+COMMENT ON COLUMN billing.budgets.held IS 'Credits that open holds of the actor and of the budgets below set aside; they count towards the cap.';
+
+COMMENT ON COLUMN billing.budgets.epoch IS 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
+
+CREATE FUNCTION billing._budget(account_id uuid, actor text) RETURNS billing.budgets
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_budget billing.budgets;
+begin
+    select * into v_budget from billing.budgets
+    where budgets.account_id = _budget.account_id and budgets.actor = _budget.actor;
+    if not found then
+        raise exception 'account % has no budget %', _budget.account_id, coalesce(_budget.actor, 'null')
+            using errcode = 'TB095', hint = 'The view budgets lists them. set_budget makes one.';
+    end if;
+    return v_budget;
+end
+$$;
+
+CREATE FUNCTION billing._budget_names(actor text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select array[_budget_names.actor, split_part(_budget_names.actor, ':', 1) || ':*', '*']
+$$;
+
+CREATE FUNCTION billing._budget_path(account_id uuid, actor text) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (
+        select budgets.path from billing.budgets
+        where budgets.account_id = _budget_path.account_id
+            and budgets.actor = any (billing._budget_names(_budget_path.actor))
+        order by array_position(billing._budget_names(_budget_path.actor), budgets.actor)
+        limit 1
+    );
+end
+$$;
+
 CREATE TABLE billing.credit_consumptions (
     entry_id bigint NOT NULL,
     grant_id bigint NOT NULL,
@@ -1362,6 +1465,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._check_may_set_budgets(account_id uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not billing._sees_every_account() and not (
+        billing._is_active_user(auth.uid())
+        and _check_may_set_budgets.account_id = any (array(select billing.my_managed_account_ids()))
+    ) then
+        raise exception 'you may not change the budgets of account %', coalesce(_check_may_set_budgets.account_id::text, 'null')
+            using errcode = 'TB097', hint = 'The owner of an account and the admins of a team may. Ask one of them.';
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._check_may_spend(account_id uuid) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1597,6 +1715,27 @@ begin
             using errcode = 'TB005', hint = 'Pass credits as a whole number.';
     end if;
     return _checked_limit.amount::bigint;
+end
+$$;
+
+CREATE FUNCTION billing._checked_path(account_id uuid, actor text, parent text, below integer) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_path text[] := array[_checked_path.actor];
+begin
+    if _checked_path.parent is not null then
+        v_path := v_path || (billing._budget(_checked_path.account_id, _checked_path.parent)).path;
+    end if;
+    if _checked_path.actor = any (v_path[2:]) then
+        raise exception 'budget % would be above itself', _checked_path.actor
+            using errcode = 'TB094', hint = 'Pass a parent that is not below this budget.';
+    elsif cardinality(v_path) + _checked_path.below > 5 then
+        raise exception 'budget % would make a path of more than 5 budgets', _checked_path.actor
+            using errcode = 'TB094', hint = 'Pass a parent that is higher in the tree.';
+    end if;
+    return v_path;
 end
 $$;
 
@@ -2011,6 +2150,60 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._count_actors(account_id uuid, actors text[], sign integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.budgets
+    set spent_in_period = budgets.spent_in_period + _count_actors.sign * moved.spent,
+        held = budgets.held + _count_actors.sign * moved.held
+    from (
+        select level.actor, sum(used.spent)::bigint as spent, sum(used.held)::bigint as held
+        from unnest(_count_actors.actors) as named (actor)
+        join billing.budgets as level
+            on level.account_id = _count_actors.account_id
+            and level.actor = any (billing._budget_path(_count_actors.account_id, named.actor))
+        cross join lateral billing._used_by(_count_actors.account_id, named.actor, level.period_start) as used
+        group by level.actor
+    ) as moved
+    where budgets.account_id = _count_actors.account_id and budgets.actor = moved.actor
+        and (moved.spent <> 0 or moved.held <> 0);
+end
+$$;
+
+CREATE FUNCTION billing._count_in_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamp with time zone, is_judged boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_found record := billing._find_budgets(
+        _count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment
+    );
+    v_amount bigint := _count_in_budgets.spent + _count_in_budgets.held;
+begin
+    if _count_in_budgets.is_judged and v_found.room < v_amount then
+        perform billing._raise_over_budget(
+            _count_in_budgets.account_id, _count_in_budgets.actor, v_amount, _count_in_budgets.moment
+        );
+    end if;
+    if v_found.places is not null then
+        update billing.budgets
+        set spent_in_period = case
+                    when budgets.period_start < billing.period_start(budgets.period, _count_in_budgets.moment) then 0
+                    else budgets.spent_in_period
+                end + case when _count_in_budgets.moment < budgets.period_start then 0 else _count_in_budgets.spent end,
+            period_start = greatest(
+                budgets.period_start, billing.period_start(budgets.period, _count_in_budgets.moment)
+            ),
+            held = budgets.held + _count_in_budgets.held,
+            epoch = budgets.epoch + (random() < 0.02)::integer
+        where budgets.ctid = any (v_found.places);
+    end if;
+end
+$$;
+
 CREATE TABLE billing.credit_balances (
     account_id uuid NOT NULL,
     balance bigint DEFAULT 0 NOT NULL,
@@ -2023,6 +2216,7 @@ CREATE TABLE billing.credit_balances (
     written_off_at timestamp with time zone,
     next_due_at timestamp with time zone,
     may_spend boolean DEFAULT true NOT NULL,
+    has_budgets boolean DEFAULT false NOT NULL,
     overdraft bigint DEFAULT 0 NOT NULL,
     spend_cap bigint,
     spend_cap_period text,
@@ -2058,9 +2252,11 @@ COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'The earliest time at w
 
 COMMENT ON COLUMN billing.credit_balances.may_spend IS 'False while the account is frozen or closed; see accounts.';
 
+COMMENT ON COLUMN billing.credit_balances.has_budgets IS 'True if the account has rows in budgets.';
+
 COMMENT ON COLUMN billing.credit_balances.overdraft IS 'How far spending may go below zero.';
 
-COMMENT ON COLUMN billing.credit_balances.spend_cap IS 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
+COMMENT ON COLUMN billing.credit_balances.spend_cap IS 'Credits that may be spent in a spend_cap_period (hour, day, week, month by UTC, or total); null: no cap.';
 
 COMMENT ON COLUMN billing.credit_balances.spent_in_period IS 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
 
@@ -2081,9 +2277,14 @@ declare
     v_room bigint := billing._room_under_cap(v_balance);
 begin
     if _count_spend.amount > v_room then
-        raise exception 'account % may spend % more credits this %, % are needed', v_balance.account_id,
-            v_room, v_balance.spend_cap_period, _count_spend.amount
+        raise exception 'account % may spend % more credits %, % are needed', v_balance.account_id,
+            v_room, billing._in_words(v_balance.spend_cap_period), _count_spend.amount
             using errcode = 'TB021',
+            detail = jsonb_build_object(
+                'budget', null, 'cap', v_balance.spend_cap, 'period', v_balance.spend_cap_period, 'left', v_room,
+                'needed', _count_spend.amount,
+                'resets_at', billing.period_end(v_balance.spend_cap_period, v_balance.spend_period_start)
+            )::text,
             hint = 'Release holds that are not needed, wait for the next period, or raise the cap with set_credit_limits.';
     end if;
     v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
@@ -3073,6 +3274,9 @@ begin
         );
     update billing.credit_grants set description = null
     where credit_grants.account_id = v_account_id and credit_grants.description is not null;
+    delete from billing.budgets where budgets.account_id = v_account_id;
+    update billing.credit_balances set has_budgets = false
+    where credit_balances.account_id = v_account_id and credit_balances.has_budgets;
     update billing.credit_holds
     set description = null, metadata = '{}', actor = case when credit_holds.actor is not null then 'erased' end
     where credit_holds.account_id = v_account_id
@@ -3346,6 +3550,9 @@ begin
     select 'credit_holds', to_jsonb(holds) from billing.credit_holds as holds
     where holds.account_id = v_account_id order by holds.created_at;
     return query
+    select 'budgets', to_jsonb(budgets) from billing.budgets
+    where budgets.account_id = v_account_id order by budgets.actor;
+    return query
     select 'credit_hold_lots', to_jsonb(reserved) from billing.credit_hold_lots as reserved
     join billing.credit_holds as holds on holds.id = reserved.hold_id
     where holds.account_id = v_account_id;
@@ -3399,6 +3606,38 @@ begin
     if found then
         perform billing._tell_of_failed_action(v_action);
     end if;
+end
+$$;
+
+CREATE FUNCTION billing._find_budgets(account_id uuid, actor text, moment timestamp with time zone, OUT places tid[], OUT room bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_name text;
+begin
+    foreach v_name in array billing._budget_names(_find_budgets.actor) loop
+        select array_agg(level.place), min(level.room) into places, room
+        from unnest((
+            select budgets.path from billing.budgets
+            where uuid_hash(budgets.account_id) = uuid_hash(_find_budgets.account_id)
+                and budgets.account_id is not distinct from _find_budgets.account_id and budgets.actor = v_name
+            order by budgets.epoch desc
+            limit 1
+        )) as name
+        cross join lateral (
+            select budgets.ctid as place, billing._room_in_budget(budgets, _find_budgets.moment) as room
+            from billing.budgets
+            where uuid_hash(budgets.account_id) = uuid_hash(_find_budgets.account_id)
+                and budgets.account_id is not distinct from _find_budgets.account_id and budgets.actor = name
+            order by budgets.epoch desc
+            limit 1
+        ) as level;
+        exit when places is not null;
+    end loop;
 end
 $$;
 
@@ -4266,7 +4505,7 @@ CREATE FUNCTION billing._in_running_period(balance billing.credit_balances) RETU
     AS $$
 declare
     v_balance billing.credit_balances := _in_running_period.balance;
-    v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
+    v_period_start timestamptz := billing.period_start(v_balance.spend_cap_period, billing.current_time());
 begin
     -- Only forward: a started period is never counted again.
     if coalesce(v_balance.spend_period_start < v_period_start, true) then
@@ -4275,6 +4514,13 @@ begin
     end if;
     return v_balance;
 end
+$$;
+
+CREATE FUNCTION billing._in_words(period text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case _in_words.period when 'total' then 'in total' else 'this ' || _in_words.period end
 $$;
 
 CREATE FUNCTION billing._invoice_rank(status text) RETURNS integer
@@ -5523,8 +5769,8 @@ CREATE FUNCTION billing._moved(balance billing.credit_balances, amount bigint, d
         (_moved.balance).account_id, (_moved.balance).balance + _moved.amount, (_moved.balance).held,
         (_moved.balance).debt, (_moved.balance).withheld, (_moved.balance).carried, (_moved.balance).written_off_debt,
         (_moved.balance).written_off_withheld, (_moved.balance).written_off_at,
-        least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).overdraft,
-        (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
+        least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).has_budgets,
+        (_moved.balance).overdraft, (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
         (_moved.balance).spend_period_start, (_moved.balance).low_balance_threshold, (_moved.balance).is_low,
         (_moved.balance).recharge_below, (_moved.balance).updated_at, (_moved.balance).epoch
     )::billing.credit_balances
@@ -6706,15 +6952,28 @@ declare
     v_spends billing.credit_entries[] := _post_spends.spends;
     v_number integer := cardinality(v_spends);
     v_total numeric;
+    v_has_actor boolean;
     v_debt bigint;
 begin
-    select -sum(spend.amount) into v_total from unnest(v_spends) as spend;
+    select -sum(spend.amount), count(spend.actor) > 0 into v_total, v_has_actor from unnest(v_spends) as spend;
     if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
         perform billing._raise_insufficient(
             v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
         );
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
+    end if;
+    if v_balance.has_budgets and v_has_actor then
+        perform billing._count_in_budgets(
+            v_balance.account_id, actors.actor, actors.spent, 0, actors.moment, is_judged => true
+        )
+        from (
+            select spend.actor, -sum(spend.amount)::bigint as spent, max(spend.occurred_at) as moment
+            from unnest(v_spends) as spend
+            where spend.actor is not null
+            group by spend.actor
+            order by spend.actor
+        ) as actors;
     end if;
     -- Lots contain balance + debt. The last credits are beyond them.
     v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
@@ -7141,6 +7400,35 @@ begin
         coalesce((_raise_not_linked.invoice).stripe_customer_id, 'null'), (_raise_not_linked.invoice).stripe_invoice_id
         using errcode = 'TB011', detail = coalesce((_raise_not_linked.invoice).stripe_customer_id, ''),
         hint = 'Call billing.link_customer(account_id, stripe_customer_id). The event is then retried automatically.';
+end
+$$;
+
+CREATE FUNCTION billing._raise_over_budget(account_id uuid, actor text, amount bigint, moment timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_budget billing.budgets;
+    v_left bigint;
+begin
+    select * into v_budget from billing.budgets
+    where budgets.account_id = _raise_over_budget.account_id and budgets.cap is not null
+        and budgets.actor = any (billing._budget_path(_raise_over_budget.account_id, _raise_over_budget.actor))
+    order by billing._room_in_budget(budgets, _raise_over_budget.moment), cardinality(budgets.path) desc
+    limit 1;
+    v_left := greatest(billing._room_in_budget(v_budget, _raise_over_budget.moment), 0);
+    raise exception 'budget % of account % allows % more credits %, % are needed', v_budget.actor, v_budget.account_id,
+        v_left, billing._in_words(v_budget.period), _raise_over_budget.amount
+        using errcode = 'TB091',
+        detail = jsonb_build_object(
+            'actor', _raise_over_budget.actor, 'budget', v_budget.actor, 'cap', v_budget.cap,
+            'period', v_budget.period, 'left', v_left, 'needed', _raise_over_budget.amount,
+            'resets_at', billing.period_end(
+                v_budget.period,
+                greatest(v_budget.period_start, billing.period_start(v_budget.period, _raise_over_budget.moment))
+            )
+        )::text,
+        hint = 'Wait for the next period, release holds that are not needed, or raise the cap with set_budget.';
 end
 $$;
 
@@ -8481,6 +8769,16 @@ CREATE FUNCTION billing._revoked_by_hand(grant_id bigint) RETURNS bigint
     where credit_revocations.grant_id = _revoked_by_hand.grant_id and credit_revocations.business_key is null
 $$;
 
+CREATE FUNCTION billing._room_in_budget(budget billing.budgets, moment timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE
+    AS $$
+    select (_room_in_budget.budget).cap - (_room_in_budget.budget).held - case
+        when (_room_in_budget.budget).period_start
+            < billing.period_start((_room_in_budget.budget).period, _room_in_budget.moment) then 0
+        else (_room_in_budget.budget).spent_in_period
+    end
+$$;
+
 CREATE FUNCTION billing._room_under_cap(balance billing.credit_balances) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8662,6 +8960,13 @@ begin
     select array_agg(due.id), count(*) into v_hold_ids, holds_expired from due;
     if holds_expired > 0 then
         perform billing._release_pins(v_hold_ids);
+        perform billing._count_in_budgets(holds.account_id, holds.actor, 0, -holds.pinned, _settle_due.as_of) from (
+            select credit_holds.account_id, credit_holds.actor,
+                sum(credit_holds.amount - credit_holds.captured)::bigint as pinned
+            from billing.credit_holds
+            where credit_holds.id = any (v_hold_ids) and credit_holds.actor is not null
+            group by credit_holds.account_id, credit_holds.actor
+        ) as holds;
         perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
         where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
         perform billing._claim_returned_credits(holds.account_id, _settle_due.as_of) from (
@@ -8769,6 +9074,9 @@ begin
     if v_pinned > 0 then
         update billing.credit_balances set held = credit_balances.held - v_pinned, updated_at = now()
         where credit_balances.account_id = v_hold.account_id;
+        if v_hold.actor is not null then
+            perform billing._count_in_budgets(v_hold.account_id, v_hold.actor, 0, -v_pinned, billing.current_time());
+        end if;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
         perform billing._repay_debt(v_hold.account_id);
         perform billing._claim_returned_credits(v_hold.account_id);
@@ -9010,6 +9318,7 @@ declare
     v_amount bigint := _spend_judged.amount;
     v_up_to bigint := case when _spend_judged.up_to then v_amount end;
     v_now timestamptz;
+    v_room bigint;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
 begin
@@ -9044,6 +9353,10 @@ begin
         if v_balance.spend_cap is not null then
             -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
+        end if;
+        if v_balance.has_budgets and _spend_judged.actor is not null then
+            v_room := (billing._find_budgets(v_balance.account_id, _spend_judged.actor, v_now)).room;
+            v_amount := least(v_amount, case when v_room is not null then greatest(v_room, 1) end);
         end if;
     end if;
     if v_amount <= 0 then
@@ -9667,6 +9980,31 @@ CREATE FUNCTION billing._up_since() RETURNS timestamp with time zone
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select pg_postmaster_start_time()
+$$;
+
+CREATE FUNCTION billing._used_by(account_id uuid, actor text, since timestamp with time zone, OUT spent bigint, OUT held bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+begin
+    select coalesce(sum(
+        case
+            when credit_entries.kind = 'refund' then billing._counted_by_cap(credit_entries, _used_by.since)
+            else -credit_entries.amount
+        end
+    ), 0)
+    into spent
+    from billing.credit_entries
+    where credit_entries.account_id = _used_by.account_id and credit_entries.actor = _used_by.actor
+        and credit_entries.occurred_at >= _used_by.since
+        and credit_entries.kind in ('spend', 'capture', 'refund');
+    select coalesce(sum(credit_holds.amount - credit_holds.captured), 0) into held
+    from billing.credit_holds
+    where credit_holds.account_id = _used_by.account_id and credit_holds.actor = _used_by.actor
+        and credit_holds.status = 'held';
+end
 $$;
 
 CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions, is_closed boolean) RETURNS text
@@ -10781,6 +11119,48 @@ begin
     join billing.credit_entries as spends on spends.id = given_back.reverses_entry_id
     where given_back.amount > -spends.amount;
 
+    -- What each actor spent counts in its budget and in those above it.
+    if exists (select from billing.budgets where budgets.account_id = account_ledger_discrepancies.account_id) then
+        return query
+        select judged.invariant, judged.detail
+        from billing.budgets as b
+        cross join lateral (
+            select coalesce(sum(s.spent), 0) as spent, coalesce(sum(s.held), 0) as held
+            from (
+                select spends.actor, -sum(spends.amount) as spent, 0 as held from billing.credit_entries as spends
+                left join billing.credit_entries as original on original.id = spends.reverses_entry_id
+                where spends.account_id = b.account_id and spends.kind in ('spend', 'capture', 'refund')
+                    and coalesce(original.occurred_at, spends.occurred_at) >= b.period_start
+                group by spends.actor
+                union all
+                select h.actor, 0, sum(h.amount - h.captured) from billing.credit_holds as h
+                where h.account_id = b.account_id and h.status = 'held'
+                group by h.actor
+            ) as s
+            where s.actor is not null and b.actor = any (billing._budget_path(b.account_id, s.actor))
+        ) as used
+        cross join lateral (
+            select
+                'budget_spent_what_its_actors_spent',
+                format('budget %s: spent %s since %s, entries %s', b.actor, b.spent_in_period, b.period_start, used.spent)
+            where b.spent_in_period <> used.spent
+            union all
+            select
+                'budget_holds_what_its_actors_hold',
+                format('budget %s: held %s, holds %s', b.actor, b.held, used.held)
+            where b.held <> used.held
+            union all
+            select
+                'budget_is_below_its_parent',
+                format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
+            where b.parent is not null and not exists (
+                select from billing.budgets as above
+                where above.account_id = b.account_id and above.actor = b.parent and b.path = b.actor || above.path
+            )
+        ) as judged (invariant, detail)
+        where b.account_id = account_ledger_discrepancies.account_id;
+    end if;
+
     if v_balance.account_id is null then
         return query select 'account_has_a_balance', 'no row in credit_balances' where v_account.id is not null;
         return;
@@ -10794,6 +11174,9 @@ begin
     return query
     select 'balance_knows_who_may_spend', format('may_spend %s, the account says otherwise', v_balance.may_spend)
     where v_balance.may_spend <> (v_account.frozen_at is null and v_account.closed_at is null)
+    union all
+    select 'balance_knows_of_budgets', format('has_budgets is %s, which is wrong', v_balance.has_budgets)
+    where v_balance.has_budgets <> exists (select from billing.budgets where budgets.account_id = v_balance.account_id)
     union all
     select 'balance_is_the_sum_of_entries', format('balance %s, entries %s', v_balance.balance, v_entries.total)
     where v_balance.balance <> v_entries.total
@@ -11296,6 +11679,11 @@ begin
     )
     select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
     from captured;
+    if v_hold.actor is not null then
+        perform billing._count_in_budgets(
+            v_hold.account_id, v_hold.actor, v_amount, -v_amount, v_entry.occurred_at
+        );
+    end if;
     v_balance.held := v_balance.held - v_amount;
     v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
     update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
@@ -12369,6 +12757,11 @@ begin
     elsif v_balance.spend_cap is not null then
         perform billing._count_spend(v_balance, v_amount);
     end if;
+    if v_balance.has_budgets and hold_credits.actor is not null then
+        perform billing._count_in_budgets(
+            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time(), is_judged => true
+        );
+    end if;
 
     insert into billing.credit_holds (
         account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
@@ -12883,6 +13276,28 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.payment_reference(account_id uuid, expires_in interval) IS 'A client_reference_id that assigns a payment through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
+
+CREATE FUNCTION billing.period_end(period text, period_start timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when period_end.period <> 'total'
+            then (period_end.period_start at time zone 'UTC' + ('1 ' || period_end.period)::interval) at time zone 'UTC'
+    end
+$$;
+
+COMMENT ON FUNCTION billing.period_end(period text, period_start timestamp with time zone) IS 'When the period of a cap ends that began at a moment; of total: null.';
+
+CREATE FUNCTION billing.period_start(period text, moment timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+    select case period_start.period
+        when 'total' then timestamptz '1970-01-01 00:00:00Z' else date_trunc(period_start.period, period_start.moment, 'UTC')
+    end
+$$;
+
+COMMENT ON FUNCTION billing.period_start(period text, moment timestamp with time zone) IS 'When the period of a cap began that contains a moment: hour, day, week or month (UTC); of total, in 1970.';
 
 CREATE FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean DEFAULT false, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13760,10 +14175,13 @@ begin
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
         refund_spend.metadata, v_spend.actor
     );
-    -- It no longer counts towards the cap of the period in which it was spent.
+    -- It no longer counts towards the cap and the budgets of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
     where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
         and v_spend.occurred_at >= credit_balances.spend_period_start;
+    if v_spend.actor is not null then
+        perform billing._count_in_budgets(v_spend.account_id, v_spend.actor, -v_amount, 0, v_spend.occurred_at);
+    end if;
     return v_entry;
 end
 $$;
@@ -13859,6 +14277,38 @@ begin
     where stripe_lookups.worker_pid = pg_backend_pid();
 end
 $$;
+
+CREATE FUNCTION billing.remove_budget(account_id uuid, actor text) RETURNS billing.budgets
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_budget billing.budgets;
+    v_below text;
+    v_actors text[];
+begin
+    perform billing._check_may_set_budgets(remove_budget.account_id);
+    perform billing._lock_balance(remove_budget.account_id);
+    v_budget := billing._budget(remove_budget.account_id, remove_budget.actor);
+    select min(budgets.actor) into v_below from billing.budgets
+    where budgets.account_id = v_budget.account_id and budgets.parent = v_budget.actor;
+    if v_below is not null then
+        raise exception 'budget % has other budgets below it, such as %', v_budget.actor, v_below
+            using errcode = 'TB096', hint = 'Remove these first, or give them another parent with set_budget.';
+    end if;
+    v_actors := billing._actors_of_budget(v_budget.account_id, v_budget.actor);
+    perform billing._count_actors(v_budget.account_id, v_actors, -1);
+    delete from billing.budgets
+    where budgets.account_id = v_budget.account_id and budgets.actor = v_budget.actor;
+    perform billing._count_actors(v_budget.account_id, v_actors, 1);
+    update billing.credit_balances
+    set has_budgets = exists (select from billing.budgets where budgets.account_id = credit_balances.account_id)
+    where credit_balances.account_id = v_budget.account_id;
+    return v_budget;
+end
+$$;
+
+COMMENT ON FUNCTION billing.remove_budget(account_id uuid, actor text) IS 'Removes a budget that has none below it, and returns it as it was. What its actor spent no longer counts in the budgets above.';
 
 CREATE FUNCTION billing.remove_member(account_id uuid, user_id uuid) RETURNS billing.account_members
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14293,6 +14743,58 @@ $$;
 
 COMMENT ON FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text, source text, reference_id text, expires_at timestamp with time zone, priority integer) IS 'Grants credits that open at effective_at, once for each idempotency key, and returns the lot. Cancel it with revoke_grant.';
 
+CREATE FUNCTION billing.set_budget(account_id uuid, actor text, cap numeric, period text, parent text DEFAULT NULL::text) RETURNS billing.budgets
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_actor text := billing._checked_actor(coalesce(set_budget.actor, ''));
+    v_cap bigint := billing._checked_limit('cap', set_budget.cap);
+    v_budget billing.budgets;
+    v_depth integer;
+    v_path text[];
+    v_actors text[];
+begin
+    perform billing._check_may_set_budgets(set_budget.account_id);
+    if set_budget.period is null or set_budget.period not in ('hour', 'day', 'week', 'month', 'total') then
+        raise exception 'period is %, it must be hour, day, week, month or total', coalesce(set_budget.period, 'null')
+            using errcode = 'TB093', hint = 'Pass the period over which the cap counts.';
+    end if;
+    perform billing._lock_balance(set_budget.account_id);
+    perform billing._check_open(set_budget.account_id);
+
+    select * into v_budget from billing.budgets
+    where budgets.account_id = set_budget.account_id and budgets.actor = v_actor;
+    if v_budget.period = set_budget.period and v_budget.parent is not distinct from set_budget.parent then
+        update billing.budgets set cap = v_cap, updated_at = now()
+        where budgets.account_id = set_budget.account_id and budgets.actor = v_actor
+        returning * into v_budget;
+        return v_budget;
+    end if;
+
+    select coalesce(max(array_position(budgets.path, v_actor)), 1) - 1 into v_depth from billing.budgets
+    where budgets.account_id = set_budget.account_id and v_actor = any (budgets.path);
+    v_path := billing._checked_path(set_budget.account_id, v_actor, set_budget.parent, v_depth);
+    v_actors := billing._actors_of_budget(set_budget.account_id, v_actor);
+    perform billing._count_actors(set_budget.account_id, v_actors, -1);
+    insert into billing.budgets as held (account_id, actor, parent, path, cap, period, period_start)
+    values (
+        set_budget.account_id, v_actor, set_budget.parent, v_path, v_cap, set_budget.period,
+        billing.period_start(set_budget.period, billing.current_time())
+    )
+    on conflict on constraint budgets_pkey do update
+    set parent = excluded.parent, path = excluded.path, cap = excluded.cap, period = excluded.period,
+        period_start = excluded.period_start, updated_at = now();
+    update billing.credit_balances set has_budgets = true where credit_balances.account_id = set_budget.account_id;
+    update billing.budgets set path = budgets.path[: array_position(budgets.path, v_actor) - 1] || v_path
+    where budgets.account_id = set_budget.account_id and v_actor = any (budgets.path) and budgets.actor <> v_actor;
+    perform billing._count_actors(set_budget.account_id, v_actors, 1);
+    return billing._budget(set_budget.account_id, v_actor);
+end
+$$;
+
+COMMENT ON FUNCTION billing.set_budget(account_id uuid, actor text, cap numeric, period text, parent text) IS 'Sets the budget of a member, an agent or an API key: at most cap credits in a period, and no more than the budgets above it allow. cap null: it only counts.';
+
 CREATE FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric DEFAULT 0, spend_cap numeric DEFAULT NULL::numeric, spend_cap_period text DEFAULT NULL::text, low_balance_threshold numeric DEFAULT NULL::numeric) RETURNS billing.credit_balances
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -14304,23 +14806,23 @@ declare
     v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
-        or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
+        or set_credit_limits.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
         raise exception 'spend_cap and spend_cap_period must be set together'
-            using errcode = 'TB031', hint = 'Pass both, with day, week or month as the period. Pass neither for no cap.';
+            using errcode = 'TB031', hint = 'Pass both, with hour, day, week, month or total as the period. Pass neither for no cap.';
     end if;
     -- A cap also counts what was spent before it was set. Committed spends are added up before the lock is taken, which
     -- would block the account's movements; under the lock only those since then.
     if set_credit_limits.spend_cap is not null then
         select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
         where credit_entries.account_id = set_credit_limits.account_id;
-        v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+        v_period_start := billing.period_start(set_credit_limits.spend_cap_period, billing.current_time());
         v_spent := billing._spent_until(set_credit_limits.account_id, v_period_start, v_last_entry_id);
     end if;
     v_balance := billing._lock_balance(set_credit_limits.account_id);
     if set_credit_limits.spend_cap is not null then
-        if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
+        if v_period_start < billing.period_start(set_credit_limits.spend_cap_period, billing.current_time()) then
             -- A new period has started meanwhile.
-            v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+            v_period_start := billing.period_start(set_credit_limits.spend_cap_period, billing.current_time());
             v_spent := 0;
         end if;
         v_spent := v_spent + billing._spent_after(v_balance.account_id, v_period_start, v_last_entry_id);
@@ -14620,15 +15122,21 @@ declare
     v_entry billing.credit_entries;
     v_left bigint;
     v_due_at timestamptz;
+    v_period text;
+    v_period_start timestamptz;
+    v_has_budgets boolean;
+    v_is_plain boolean;
     v_lot_id bigint;
 begin
     if spend_credits.actor is not null then
         perform billing._checked_actor(spend_credits.actor);
     end if;
-    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
-    -- checked afterwards, with the time at which the lock is held.
+    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due, and
+    -- whether the cap's period is still running, is checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
     set balance = credit_balances.balance - v_amount, updated_at = now(),
+        spent_in_period = credit_balances.spent_in_period
+            + case when credit_balances.spend_cap is null then 0 else v_amount end,
         epoch = credit_balances.epoch + (random() < 0.02)::integer
     where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
         and credit_balances.account_id is not distinct from spend_credits.account_id
@@ -14640,11 +15148,20 @@ begin
             order by newest.epoch desc
             limit 1
         )
-        and not spend_credits.up_to and credit_balances.may_spend and credit_balances.spend_cap is null
+        and not spend_credits.up_to and credit_balances.may_spend
         and v_amount <= credit_balances.balance - credit_balances.held
-    returning credit_balances.balance, credit_balances.next_due_at into v_left, v_due_at;
+        and (
+            credit_balances.spend_cap is null
+            or v_amount <= credit_balances.spend_cap - credit_balances.spent_in_period - credit_balances.held
+        )
+    returning
+        credit_balances.balance, credit_balances.next_due_at, credit_balances.spend_cap_period,
+        credit_balances.spend_period_start, credit_balances.has_budgets
+    into v_left, v_due_at, v_period, v_period_start, v_has_budgets;
     if found then
         v_now := billing.current_time();
+        v_is_plain := (v_due_at > v_now) is not false
+            and (v_period is null or v_period_start = billing.period_start(v_period, v_now));
         insert into billing.credit_entries (
             account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, actor,
             key_space, idempotency_key, occurred_at
@@ -14653,10 +15170,13 @@ begin
             spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
             spend_credits.description, spend_credits.feature, spend_credits.metadata, spend_credits.actor, 'caller',
             v_key, v_now
-        where (v_due_at > v_now) is not false
+        where v_is_plain
         on conflict do nothing
         returning * into v_entry;
         if found then
+            if v_has_budgets and v_entry.actor is not null then
+                perform billing._count_in_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now, is_judged => true);
+            end if;
             -- The first lot usually has enough.
             update billing.credit_grants
             set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
@@ -14676,8 +15196,10 @@ begin
             end if;
             return v_entry;
         end if;
-        -- The key was used before, or something is due first.
-        update billing.credit_balances set balance = credit_balances.balance + v_amount
+        -- The key was used before, something is due first, or another period of the cap has begun.
+        update billing.credit_balances
+        set balance = credit_balances.balance + v_amount,
+            spent_in_period = credit_balances.spent_in_period - case when v_period is null then 0 else v_amount end
         where credit_balances.account_id = spend_credits.account_id;
     end if;
     return billing._spend_judged(
@@ -14699,6 +15221,7 @@ declare
     v_new jsonb;
     v_repeated boolean;
     v_balance billing.credit_balances;
+    v_now timestamptz;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -14748,11 +15271,12 @@ begin
         if v_new is not null then
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
+            v_now := billing.current_time();
             perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
                 metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
-                idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
+                idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
             from jsonb_to_recordset(v_new) as spend (
                 amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
@@ -15787,6 +16311,23 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_budgets__sound() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- Null (no cap) violates no rule.
+    if least(new.spent_in_period, new.held, new.cap) < 0 then
+        perform billing._raise_unsound(tg_table_name, 'counters_and_cap_are_not_negative');
+    elsif new.period not in ('hour', 'day', 'week', 'month', 'total') then
+        perform billing._raise_unsound(tg_table_name, 'period_is_known');
+    elsif new.path[1] <> new.actor or new.path[2] is distinct from new.parent then
+        perform billing._raise_unsound(tg_table_name, 'path_begins_with_actor_and_parent');
+    end if;
+    return new;
+end
+$$;
+
 CREATE FUNCTION billing.tg_checkout_sessions__receipt() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15883,7 +16424,7 @@ begin
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
-        or new.spend_cap_period not in ('day', 'week', 'month') then
+        or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
         perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
     end if;
     return new;
@@ -16719,6 +17260,24 @@ $$;
 
 COMMENT ON FUNCTION public.credit_usage(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';
 
+CREATE FUNCTION public.credit_usage_by_actor(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS TABLE(day date, actor text, spends bigint, credits bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select
+        (credit_entries.occurred_at at time zone 'utc')::date, credit_entries.actor,
+        count(*) filter (where credit_entries.kind <> 'refund'), -sum(credit_entries.amount)::bigint
+    from billing.credit_entries
+    where credit_entries.account_id = credit_usage_by_actor.account_id
+        and credit_entries.kind in ('spend', 'capture', 'refund')
+        and credit_entries.occurred_at >= credit_usage_by_actor.period_start
+        and credit_entries.occurred_at < credit_usage_by_actor.period_end
+    group by 1, 2
+    order by 1, 2
+$$;
+
+COMMENT ON FUNCTION public.credit_usage_by_actor(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent by nobody in particular.';
+
 CREATE FUNCTION public.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16887,6 +17446,13 @@ CREATE FUNCTION public.release_hold(hold_id uuid, idempotency_key text) RETURNS 
     )
 $$;
 
+CREATE FUNCTION public.remove_budget(account_id uuid, actor text) RETURNS billing.budgets
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.remove_budget(remove_budget.account_id, remove_budget.actor)
+$$;
+
 CREATE FUNCTION public.remove_member(account_id uuid, user_id uuid) RETURNS billing.account_members
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16946,6 +17512,15 @@ CREATE FUNCTION public.schedule_credits(account_id uuid, amount numeric, effecti
         schedule_credits.account_id, schedule_credits.amount, schedule_credits.effective_at,
         schedule_credits.idempotency_key, schedule_credits.description, schedule_credits.source,
         schedule_credits.reference_id, schedule_credits.expires_at, schedule_credits.priority
+    )
+$$;
+
+CREATE FUNCTION public.set_budget(account_id uuid, actor text, cap numeric, period text, parent text DEFAULT NULL::text) RETURNS billing.budgets
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.set_budget(
+        set_budget.account_id, set_budget.actor, set_budget.cap, set_budget.period, set_budget.parent
     )
 $$;
 
@@ -17094,7 +17669,7 @@ CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
                 CASE
                     WHEN (balances.next_due_at <= billing."current_time"()) THEN balances.*
                     ELSE NULL::billing.credit_balances
-                END) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)) settled ON (true));
+                END) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, has_budgets, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)) settled ON (true));
 
 COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out credits that are held or due to expire.';
 
@@ -18246,6 +18821,54 @@ COMMENT ON COLUMN public.billing_subscription.cancels_at IS 'When a cancellation
 
 COMMENT ON COLUMN public.billing_subscription.ended_at IS 'When the subscription ended; null while it has not.';
 
+CREATE VIEW public.budgets WITH (security_invoker='on') AS
+ SELECT account_id,
+    actor,
+    parent,
+    cap,
+    period,
+        CASE
+            WHEN (period_start < billing.period_start(period, billing."current_time"())) THEN (0)::bigint
+            ELSE spent_in_period
+        END AS spent,
+    held,
+        CASE
+            WHEN (cap IS NOT NULL) THEN GREATEST(((cap - held) -
+            CASE
+                WHEN (period_start < billing.period_start(period, billing."current_time"())) THEN (0)::bigint
+                ELSE spent_in_period
+            END), (0)::bigint)
+            ELSE NULL::bigint
+        END AS remaining,
+    billing.period_end(period, GREATEST(period_start, billing.period_start(period, billing."current_time"()))) AS resets_at,
+    created_at,
+    updated_at
+   FROM billing.budgets;
+
+COMMENT ON VIEW public.budgets IS 'Budgets of members, agents and API keys, and what is left of each.';
+
+COMMENT ON COLUMN public.budgets.account_id IS 'The account whose credits it limits.';
+
+COMMENT ON COLUMN public.budgets.actor IS 'Who spends, such as agent:writer.';
+
+COMMENT ON COLUMN public.budgets.parent IS 'The budget above it; null: only the account''s cap is above it.';
+
+COMMENT ON COLUMN public.budgets.cap IS 'Credits that may be spent in a period; null: it only counts.';
+
+COMMENT ON COLUMN public.budgets.period IS 'hour, day, week, month (UTC) or total.';
+
+COMMENT ON COLUMN public.budgets.spent IS 'Credits spent in the running period by the actor and the budgets below, less refunds.';
+
+COMMENT ON COLUMN public.budgets.held IS 'Credits that their open holds set aside.';
+
+COMMENT ON COLUMN public.budgets.remaining IS 'What the cap still allows; null: it has none. A budget above may allow less.';
+
+COMMENT ON COLUMN public.budgets.resets_at IS 'When the next period begins; null: never.';
+
+COMMENT ON COLUMN public.budgets.created_at IS 'When it was first set.';
+
+COMMENT ON COLUMN public.budgets.updated_at IS 'When it was last set.';
+
 CREATE VIEW public.credit_history WITH (security_invoker='on') AS
  SELECT id,
     account_id,
@@ -18319,6 +18942,9 @@ ALTER TABLE ONLY billing.alerts
 
 ALTER TABLE ONLY billing.backfilled_lists
     ADD CONSTRAINT backfilled_lists_pkey PRIMARY KEY (list);
+
+ALTER TABLE ONLY billing.budgets
+    ADD CONSTRAINT budgets_pkey PRIMARY KEY (account_id, actor);
 
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_pkey PRIMARY KEY (stripe_customer_id, card_fingerprint);
@@ -18544,6 +19170,8 @@ CREATE UNIQUE INDEX accounts_personal_owner ON billing.accounts USING btree (own
 
 CREATE UNIQUE INDEX alerts_open ON billing.alerts USING btree (kind, subject) WHERE (ended_at IS NULL);
 
+CREATE INDEX budgets_newest ON billing.budgets USING btree (uuid_hash(account_id), actor, epoch DESC);
+
 CREATE INDEX card_fingerprints_account ON billing.card_fingerprints USING btree (account_id);
 
 CREATE INDEX card_fingerprints_seen ON billing.card_fingerprints USING btree (card_fingerprint, first_seen_at, account_id);
@@ -18569,6 +19197,8 @@ CREATE INDEX credit_balances_newest ON billing.credit_balances USING btree (uuid
 CREATE INDEX credit_consumptions_given_back ON billing.credit_consumptions USING btree (grant_id, entry_id) WHERE ((amount)::bigint < 0);
 
 CREATE INDEX credit_consumptions_grant ON billing.credit_consumptions USING btree (grant_id);
+
+CREATE INDEX credit_entries_actor ON billing.credit_entries USING btree (account_id, actor, occurred_at) WHERE (actor IS NOT NULL);
 
 CREATE INDEX credit_entries_history ON billing.credit_entries USING btree (account_id, id DESC);
 
@@ -18844,6 +19474,10 @@ CREATE CONSTRAINT TRIGGER tg_accounts__owner_deleted AFTER UPDATE OF owner_id ON
 
 CREATE TRIGGER tg_accounts__pause_recharge AFTER UPDATE OF kind ON billing.accounts FOR EACH ROW WHEN (((old.kind = 'personal'::text) AND (new.kind = 'team'::text))) EXECUTE FUNCTION billing.tg_accounts__pause_recharge();
 
+CREATE TRIGGER tg_budgets__sound BEFORE INSERT OR UPDATE OF parent, path, cap, period ON billing.budgets FOR EACH ROW EXECUTE FUNCTION billing.tg_budgets__sound();
+
+CREATE TRIGGER tg_budgets__sound_counters BEFORE UPDATE ON billing.budgets FOR EACH ROW WHEN (((new.spent_in_period < 0) OR (new.held < 0))) EXECUTE FUNCTION billing.tg_budgets__sound();
+
 CREATE CONSTRAINT TRIGGER tg_checkout_sessions__receipt AFTER INSERT OR UPDATE OF payment_status, account_id ON billing.checkout_sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.mode = 'payment'::text) AND (new.payment_status = 'paid'::text) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_checkout_sessions__receipt();
 
 CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON billing.clock FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_clock__local_only();
@@ -18930,6 +19564,9 @@ ALTER TABLE ONLY billing.account_members
 
 ALTER TABLE ONLY billing.accounts
     ADD CONSTRAINT accounts_owner_id_fkey FOREIGN KEY (owner_id) REFERENCES auth.users(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY billing.budgets
+    ADD CONSTRAINT budgets_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
@@ -19118,6 +19755,10 @@ CREATE POLICY accounts_select_own ON billing.accounts FOR SELECT TO authenticate
 ALTER TABLE billing.alerts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.backfilled_lists ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.budgets ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY budgets_select_own ON billing.budgets FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
 ALTER TABLE billing.card_fingerprints ENABLE ROW LEVEL SECURITY;
 

@@ -297,3 +297,6 @@ from public, anon, authenticated, service_role;
 -- For the view of budgets.
 grant execute on function billing.period_start(text, timestamptz), billing.period_end(text, timestamptz)
 to authenticated, service_role;
+
+comment on function billing.period_start(text, timestamptz) is 'When the period of a cap began that contains a moment: hour, day, week or month (UTC); of total, in 1970.';
+comment on function billing.period_end(text, timestamptz) is 'When the period of a cap ends that began at a moment; of total: null.';
