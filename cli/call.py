@@ -50,6 +50,7 @@ Reference = Annotated[str | None, typer.Option(help="Your id of what they are fo
 Feature = Annotated[str | None, typer.Option(help="Feature or meter the credits were used for.")]
 Reason = Annotated[str, typer.Option(help="Why. It is recorded.")]
 Actor = Annotated[str | None, typer.Option(help="Who does it. Default: your user name on this machine.")]
+Spender = Annotated[str | None, typer.Option("--actor", help="Who spends, such as agent:writer.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without --yes, only show what it would do.")]
 
 # What a function writes under its key, where that is no entry.

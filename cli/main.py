@@ -10,6 +10,7 @@ from rich.markup import escape
 from cli.app import App
 from cli.commands import (
     accounts,
+    budgets,
     checkout,
     credits,
     customers,
@@ -53,6 +54,7 @@ app.add_typer(links.app)
 app.add_typer(checkout.app)
 app.add_typer(accounts.app)
 app.add_typer(teams.app)
+app.add_typer(budgets.app)
 app.add_typer(customers.app)
 app.add_typer(subscriptions.app)
 app.add_typer(credits.app)

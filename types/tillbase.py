@@ -37,12 +37,28 @@ class BillingAccounts(BaseModel):
     updated_at: datetime.datetime = Field(alias="updated_at")
 
 
+class BillingBudgets(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    actor: str = Field(alias="actor")
+    cap: Optional[int] = Field(alias="cap")
+    created_at: datetime.datetime = Field(alias="created_at")
+    epoch: int = Field(alias="epoch")
+    held: int = Field(alias="held")
+    parent: Optional[str] = Field(alias="parent")
+    path: List[str] = Field(alias="path")
+    period: str = Field(alias="period")
+    period_start: datetime.datetime = Field(alias="period_start")
+    spent_in_period: int = Field(alias="spent_in_period")
+    updated_at: datetime.datetime = Field(alias="updated_at")
+
+
 class BillingCreditBalances(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     balance: int = Field(alias="balance")
     carried: int = Field(alias="carried")
     debt: int = Field(alias="debt")
     epoch: int = Field(alias="epoch")
+    has_budgets: bool = Field(alias="has_budgets")
     held: int = Field(alias="held")
     is_low: bool = Field(alias="is_low")
     low_balance_threshold: Optional[int] = Field(alias="low_balance_threshold")
@@ -113,6 +129,7 @@ class BillingCreditGrants(BaseModel):
 
 class BillingCreditHolds(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
+    actor: Optional[str] = Field(alias="actor")
     amount: int = Field(alias="amount")
     captured: int = Field(alias="captured")
     created_at: datetime.datetime = Field(alias="created_at")
@@ -318,6 +335,20 @@ class PublicBillingSubscription(BaseModel):
     stripe_price_id: str = Field(alias="stripe_price_id")
     stripe_subscription_id: str = Field(alias="stripe_subscription_id")
     trial_end: Optional[datetime.datetime] = Field(alias="trial_end")
+
+
+class PublicBudgets(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    actor: str = Field(alias="actor")
+    cap: Optional[int] = Field(alias="cap")
+    created_at: datetime.datetime = Field(alias="created_at")
+    held: int = Field(alias="held")
+    parent: Optional[str] = Field(alias="parent")
+    period: str = Field(alias="period")
+    remaining: Optional[int] = Field(alias="remaining")
+    resets_at: Optional[datetime.datetime] = Field(alias="resets_at")
+    spent: Optional[int] = Field(alias="spent")
+    updated_at: datetime.datetime = Field(alias="updated_at")
 
 
 class PublicCreditBalance(BaseModel):

@@ -66,6 +66,52 @@ export type Database = {
         };
         Relationships: [];
       };
+      "budgets": {
+        Row: {
+          "account_id": string;
+          "actor": string;
+          "cap": number | null;
+          "created_at": string;
+          "epoch": number;
+          "held": number;
+          "parent": string | null;
+          "path": (string)[];
+          "period": string;
+          "period_start": string;
+          "spent_in_period": number;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "actor": string;
+          "cap"?: number | null;
+          "created_at"?: string;
+          "epoch"?: number;
+          "held"?: number;
+          "parent"?: string | null;
+          "path": (string)[];
+          "period": string;
+          "period_start": string;
+          "spent_in_period"?: number;
+          "updated_at"?: string;
+        };
+        Update: {
+          "account_id"?: string;
+          "actor"?: string;
+          "cap"?: number | null;
+          "created_at"?: string;
+          "epoch"?: number;
+          "held"?: number;
+          "parent"?: string | null;
+          "path"?: (string)[];
+          "period"?: string;
+          "period_start"?: string;
+          "spent_in_period"?: number;
+          "updated_at"?: string;
+        };
+        Relationships: [];
+      };
       "credit_balances": {
         Row: {
           "account_id": string;
@@ -73,6 +119,7 @@ export type Database = {
           "carried": number;
           "debt": number;
           "epoch": number;
+          "has_budgets": boolean;
           "held": number;
           "is_low": boolean;
           "low_balance_threshold": number | null;
@@ -95,6 +142,7 @@ export type Database = {
             "carried": number;
             "debt": number;
             "epoch": number;
+            "has_budgets": boolean;
             "held": number;
             "is_low": boolean;
             "low_balance_threshold": number | null;
@@ -119,6 +167,7 @@ export type Database = {
             "carried": number;
             "debt": number;
             "epoch": number;
+            "has_budgets": boolean;
             "held": number;
             "is_low": boolean;
             "low_balance_threshold": number | null;
@@ -147,6 +196,7 @@ export type Database = {
           "carried"?: number;
           "debt"?: number;
           "epoch"?: number;
+          "has_budgets"?: boolean;
           "held"?: number;
           "is_low"?: boolean;
           "low_balance_threshold"?: number | null;
@@ -170,6 +220,7 @@ export type Database = {
           "carried"?: number;
           "debt"?: number;
           "epoch"?: number;
+          "has_budgets"?: boolean;
           "held"?: number;
           "is_low"?: boolean;
           "low_balance_threshold"?: number | null;
@@ -355,6 +406,7 @@ export type Database = {
       "credit_holds": {
         Row: {
           "account_id": string;
+          "actor": string | null;
           "amount": number;
           "captured": number;
           "created_at": string;
@@ -375,6 +427,7 @@ export type Database = {
         ComputedFields: "_check_held" | "_thaw";
         Insert: {
           "account_id": string;
+          "actor"?: string | null;
           "amount": number;
           "captured"?: number;
           "created_at"?: string;
@@ -392,6 +445,7 @@ export type Database = {
         };
         Update: {
           "account_id"?: string;
+          "actor"?: string | null;
           "amount"?: number;
           "captured"?: number;
           "created_at"?: string;
@@ -932,6 +986,57 @@ export type Database = {
           },
         ];
       };
+      "budgets": {
+        Row: {
+          "account_id": string;
+          "actor": string;
+          "cap": number | null;
+          "created_at": string;
+          "held": number;
+          "parent": string | null;
+          "period": string;
+          "remaining": number | null;
+          "resets_at": string | null;
+          "spent": number | null;
+          "updated_at": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id"?: string | null;
+          "actor"?: string | null;
+          "cap"?: number | null;
+          "created_at"?: string | null;
+          "held"?: number | null;
+          "parent"?: string | null;
+          "period"?: string | null;
+          "remaining"?: never;
+          "resets_at"?: never;
+          "spent"?: never;
+          "updated_at"?: string | null;
+        };
+        Update: {
+          "account_id"?: string | null;
+          "actor"?: string | null;
+          "cap"?: number | null;
+          "created_at"?: string | null;
+          "held"?: number | null;
+          "parent"?: string | null;
+          "period"?: string | null;
+          "remaining"?: never;
+          "resets_at"?: never;
+          "spent"?: never;
+          "updated_at"?: string | null;
+        };
+        Relationships: [
+          {
+            foreignKeyName: "budgets_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "billing_account";
+            referencedColumns: ["account_id"];
+          },
+        ];
+      };
       "credit_balance": {
         Row: {
           "account_id": string;
@@ -1149,6 +1254,19 @@ export type Database = {
           "spends": number;
         }[];
       };
+      "credit_usage_by_actor": {
+        Args: {
+          "account_id": string;
+          "period_end": string;
+          "period_start": string;
+        };
+        Returns: {
+          "actor": string;
+          "credits": number;
+          "day": string;
+          "spends": number;
+        }[];
+      };
       "dismiss_customer": {
         Args: {
           "actor": string;
@@ -1228,6 +1346,7 @@ export type Database = {
       "hold_credits": {
         Args: {
           "account_id": string;
+          "actor"?: string;
           "amount": number;
           "description"?: string;
           "expires_in"?: string;
@@ -1333,6 +1452,16 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "remove_budget": {
+        Args: { "account_id": string; "actor": string };
+        Returns: Database["billing"]["Tables"]["budgets"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "budgets";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "remove_member": {
         Args: { "account_id": string; "user_id": string };
         Returns: Database["billing"]["Tables"]["account_members"]["Row"];
@@ -1424,6 +1553,22 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "set_budget": {
+        Args: {
+          "account_id": string;
+          "actor": string;
+          "cap": number;
+          "parent"?: string;
+          "period": string;
+        };
+        Returns: Database["billing"]["Tables"]["budgets"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "budgets";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "set_credit_limits": {
         Args: {
           "account_id": string;
@@ -1471,6 +1616,7 @@ export type Database = {
       "spend_credits": {
         Args: {
           "account_id": string;
+          "actor"?: string;
           "amount": number;
           "description"?: string;
           "feature"?: string;

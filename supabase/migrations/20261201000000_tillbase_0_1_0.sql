@@ -28,21 +28,23 @@ begin
         select pg_catalog.format('public.%s', relname) from pg_catalog.pg_class
         where relnamespace = 'public'::regnamespace
             and relname in ('billing_account', 'billing_entitlements', 'billing_packs', 'billing_plans',
-                'billing_subscription', 'credit_balance', 'credit_history', 'team_invitations')
+                'billing_subscription', 'budgets', 'credit_balance', 'credit_history',
+                'team_invitations')
         union all
         select distinct pg_catalog.format('public.%s()', proname) from pg_catalog.pg_proc
         where pronamespace = 'public'::regnamespace
             and proname in ('accept_invitation', 'add_member', 'adjust_credits', 'capture_hold',
                 'close_account', 'create_team', 'credit_balance_as_of', 'credit_statement',
-                'credit_usage', 'dismiss_customer', 'dismiss_stripe_event', 'ensure_account',
-                'erase_account', 'export_account', 'extend_hold', 'freeze_account',
-                'grant_credits', 'has_feature', 'hold_credits', 'invite_member',
-                'link_customer', 'merge_customer', 'note_fraud', 'refund_fraud_warning',
-                'refund_spend', 'reinstate_grant', 'release_hold', 'remove_member',
-                'reopen_account', 'resolve_fraud_warning', 'review_held_credits', 'revoke_grant',
-                'revoke_invitation', 'schedule_credits', 'set_credit_limits', 'set_member_role',
-                'set_recharge', 'spend_credits', 'spend_credits_batch', 'team_members',
-                'transfer_credits', 'transfer_ownership', 'undo_fraud_action', 'unfreeze_account')
+                'credit_usage', 'credit_usage_by_actor', 'dismiss_customer', 'dismiss_stripe_event',
+                'ensure_account', 'erase_account', 'export_account', 'extend_hold',
+                'freeze_account', 'grant_credits', 'has_feature', 'hold_credits',
+                'invite_member', 'link_customer', 'merge_customer', 'note_fraud',
+                'refund_fraud_warning', 'refund_spend', 'reinstate_grant', 'release_hold',
+                'remove_budget', 'remove_member', 'reopen_account', 'resolve_fraud_warning',
+                'review_held_credits', 'revoke_grant', 'revoke_invitation', 'schedule_credits',
+                'set_budget', 'set_credit_limits', 'set_member_role', 'set_recharge',
+                'spend_credits', 'spend_credits_batch', 'team_members', 'transfer_credits',
+                'transfer_ownership', 'undo_fraud_action', 'unfreeze_account')
     ) as taken;
     if v_taken is not null then
         raise exception 'Tillbase would make what is there already: %', v_taken
@@ -1719,6 +1721,7 @@ create table billing.credit_balances (
     written_off_at timestamptz,
     next_due_at timestamptz,
     may_spend boolean not null default true,
+    has_budgets boolean not null default false,
     overdraft bigint not null default 0,
     spend_cap bigint,
     spend_cap_period text,
@@ -1763,6 +1766,7 @@ create table billing.credit_entries (
 
 create index credit_entries_history on billing.credit_entries (account_id, id desc);
 create index credit_entries_time on billing.credit_entries (account_id, occurred_at);
+create index credit_entries_actor on billing.credit_entries (account_id, actor, occurred_at) where actor is not null;
 -- If statistics say that accounts have about one entry each, or if there are none yet, all three indexes cost the same
 -- for a key look-up, and only this one does not read the account's history. The last created index wins a tie, and the
 -- estimate of many entries for each account avoids the tie.
@@ -1832,6 +1836,7 @@ create table billing.credit_holds (
     description text,
     metadata billing.metadata not null default '{}',
     feature text,
+    actor text,
     idempotency_key billing.idempotency_key not null,
     release_key billing.idempotency_key,
     frozen_grant_id bigint references billing.credit_grants (id),
@@ -2020,8 +2025,9 @@ comment on column billing.credit_balances.written_off_withheld is 'Withholding t
 comment on column billing.credit_balances.written_off_at is 'When the account was last closed with debt or withholding, by the clock of created_at.';
 comment on column billing.credit_balances.next_due_at is 'The earliest time at which a lot opens or expires or a hold expires; null: never.';
 comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; see accounts.';
+comment on column billing.credit_balances.has_budgets is 'True if the account has rows in budgets.';
 comment on column billing.credit_balances.overdraft is 'How far spending may go below zero.';
-comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
+comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (hour, day, week, month by UTC, or total); null: no cap.';
 comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
 comment on column billing.credit_balances.epoch is 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
 comment on column billing.credit_balances.low_balance_threshold is 'The customer is notified when the available credits fall below it, once for each fall.';
@@ -2032,6 +2038,7 @@ comment on column billing.credit_entries.balance_after is 'The account''s balanc
 comment on column billing.credit_entries.debt is 'By how much it increased the account''s debt; negative: repaid.';
 comment on column billing.credit_entries.up_to is 'The requested amount of a spend with up_to; else null.';
 comment on column billing.credit_entries.occurred_at is 'When it happened, in billing time; created_at is when it was written.';
+comment on column billing.credit_entries.actor is 'Who spent, such as agent:writer, or the administrator who corrected something.';
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
 comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot opens.';
 comment on column billing.credit_grants.held is 'Part of remaining that open holds have reserved.';
@@ -2040,6 +2047,7 @@ comment on column billing.credit_grants.cut is 'Credits that were left out, beca
 comment on column billing.credit_grants.lapsed is 'Credits that expired unspent, or that the closing of the account forfeited.';
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative: returned.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
+comment on column billing.credit_holds.actor is 'Who spends the held credits, such as agent:writer.';
 comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute froze; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
 comment on table billing.credit_hold_lots is 'The lots of a hold, and how many credits of each it still reserves.';
@@ -2076,7 +2084,7 @@ begin
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
-        or new.spend_cap_period not in ('day', 'week', 'month') then
+        or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
         perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
     end if;
     return new;
@@ -2183,6 +2191,22 @@ begin
             using errcode = 'TB007', hint = 'Pass a JSON object, such as {"job": "42"}.';
     end if;
     return _checked_key.idempotency_key;
+end
+$$;
+
+-- Who spends: null, or a name such as member:<id>, agent:writer or key:<id>.
+create function billing._checked_actor(actor text)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if length(_checked_actor.actor) not between 1 and 255 then
+        raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+    end if;
+    return _checked_actor.actor;
 end
 $$;
 
@@ -2314,7 +2338,41 @@ begin
 end
 $$;
 
--- The balance row with the counter of the current day, week or month (UTC).
+-- When the period of a cap began that contains a moment (UTC); in total: before everything, but not '-infinity', which
+-- many clients cannot read.
+create function billing.period_start(period text, moment timestamptz)
+returns timestamptz
+language sql
+stable
+as $$
+    select case period_start.period
+        when 'total' then timestamptz '1970-01-01 00:00:00Z' else date_trunc(period_start.period, period_start.moment, 'UTC')
+    end
+$$;
+
+-- When the period ends that began then; null: never.
+create function billing.period_end(period text, period_start timestamptz)
+returns timestamptz
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when period_end.period <> 'total'
+            then (period_end.period_start at time zone 'UTC' + ('1 ' || period_end.period)::interval) at time zone 'UTC'
+    end
+$$;
+
+create function billing._in_words(period text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case _in_words.period when 'total' then 'in total' else 'this ' || _in_words.period end
+$$;
+
+-- The balance row with the counter of the current period.
 create function billing._in_running_period(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
@@ -2323,7 +2381,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := _in_running_period.balance;
-    v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
+    v_period_start timestamptz := billing.period_start(v_balance.spend_cap_period, billing.current_time());
 begin
     -- Only forward: a started period is never counted again.
     if coalesce(v_balance.spend_period_start < v_period_start, true) then
@@ -2369,9 +2427,14 @@ declare
     v_room bigint := billing._room_under_cap(v_balance);
 begin
     if _count_spend.amount > v_room then
-        raise exception 'account % may spend % more credits this %, % are needed', v_balance.account_id,
-            v_room, v_balance.spend_cap_period, _count_spend.amount
+        raise exception 'account % may spend % more credits %, % are needed', v_balance.account_id,
+            v_room, billing._in_words(v_balance.spend_cap_period), _count_spend.amount
             using errcode = 'TB021',
+            detail = jsonb_build_object(
+                'budget', null, 'cap', v_balance.spend_cap, 'period', v_balance.spend_cap_period, 'left', v_room,
+                'needed', _count_spend.amount,
+                'resets_at', billing.period_end(v_balance.spend_cap_period, v_balance.spend_period_start)
+            )::text,
             hint = 'Release holds that are not needed, wait for the next period, or raise the cap with set_credit_limits.';
     end if;
     v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
@@ -2380,11 +2443,17 @@ end
 $$;
 
 revoke all on function
-    billing._checked_amount, billing._checked_key, billing._check_reason, billing._check_key_is_new,
+    billing._checked_amount, billing._checked_key, billing._checked_actor, billing._check_reason, billing._check_key_is_new,
     billing._raise_no_account, billing._raise_key_reused, billing._lock_balance, billing._check_may_spend,
-    billing._check_open, billing._raise_insufficient, billing._in_running_period, billing._room_under_cap,
-    billing._count_spend
+    billing._check_open, billing._raise_insufficient, billing.period_start, billing.period_end, billing._in_words,
+    billing._in_running_period, billing._room_under_cap, billing._count_spend
 from public, anon, authenticated, service_role;
+-- For the view of budgets.
+grant execute on function billing.period_start(text, timestamptz), billing.period_end(text, timestamptz)
+to authenticated, service_role;
+
+comment on function billing.period_start(text, timestamptz) is 'When the period of a cap began that contains a moment: hour, day, week or month (UTC); of total, in 1970.';
+comment on function billing.period_end(text, timestamptz) is 'When the period of a cap ends that began at a moment; of total: null.';
 
 -- 30_ledger/15_posting.sql
 
@@ -2448,8 +2517,8 @@ as $$
         (_moved.balance).account_id, (_moved.balance).balance + _moved.amount, (_moved.balance).held,
         (_moved.balance).debt, (_moved.balance).withheld, (_moved.balance).carried, (_moved.balance).written_off_debt,
         (_moved.balance).written_off_withheld, (_moved.balance).written_off_at,
-        least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).overdraft,
-        (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
+        least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).has_budgets,
+        (_moved.balance).overdraft, (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
         (_moved.balance).spend_period_start, (_moved.balance).low_balance_threshold, (_moved.balance).is_low,
         (_moved.balance).recharge_below, (_moved.balance).updated_at, (_moved.balance).epoch
     )::billing.credit_balances
@@ -2790,6 +2859,239 @@ revoke all on function
     billing._remember_due, billing._release_pins, billing._last_entry_id, billing._repay_debt, billing._expiry_key
 from public, anon, authenticated, service_role;
 
+-- 30_ledger/17_budgets.sql
+
+-- Budgets: how many credits of an account a member, an agent or an API key may use in a period.
+--
+-- Invariant: a budget counts what its actor and the budgets below it spend and hold; the counters are exact at every
+-- commit, and a spend or a hold leaves no budget above its actor over its cap. The account's own cap (set_credit_limits)
+-- is the level above all budgets.
+--
+-- A movement holds the lock of the account's balance when it comes here, so no two movements of an account are here at
+-- once: budgets need no order of locks of their own. Clients read their account's budgets; only functions write.
+
+create table billing.budgets (
+    account_id uuid not null references billing.accounts (id),
+    actor text not null,
+    parent text,
+    path text[] not null,
+    cap bigint,
+    period text not null,
+    spent_in_period bigint not null default 0,
+    period_start timestamptz not null,
+    held bigint not null default 0,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    epoch integer not null default 0,
+    primary key (account_id, actor)
+) with (fillfactor = 70);
+
+-- Look-ups start with the newest version of a row, as for credit_balances.
+create index budgets_newest on billing.budgets (uuid_hash(account_id), actor, epoch desc);
+
+create function billing.tg_budgets__sound()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Null (no cap) violates no rule.
+    if least(new.spent_in_period, new.held, new.cap) < 0 then
+        perform billing._raise_unsound(tg_table_name, 'counters_and_cap_are_not_negative');
+    elsif new.period not in ('hour', 'day', 'week', 'month', 'total') then
+        perform billing._raise_unsound(tg_table_name, 'period_is_known');
+    elsif new.path[1] <> new.actor or new.path[2] is distinct from new.parent then
+        perform billing._raise_unsound(tg_table_name, 'path_begins_with_actor_and_parent');
+    end if;
+    return new;
+end
+$$;
+
+create trigger tg_budgets__sound
+before insert or update of parent, path, cap, period on billing.budgets
+for each row execute function billing.tg_budgets__sound();
+
+-- What every movement writes: only the counters are checked, and only a broken one calls the function.
+create trigger tg_budgets__sound_counters
+before update on billing.budgets
+for each row when (new.spent_in_period < 0 or new.held < 0)
+execute function billing.tg_budgets__sound();
+
+-- The names under which an actor may have a budget: its own, that of all others with its prefix, that of all others.
+create function billing._budget_names(actor text)
+returns text[]
+language sql
+immutable
+as $$
+    select array[_budget_names.actor, split_part(_budget_names.actor, ':', 1) || ':*', '*']
+$$;
+
+-- From the budget that counts what an actor spends up to the highest; null: no budget does.
+create function billing._budget_path(account_id uuid, actor text)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select budgets.path from billing.budgets
+        where budgets.account_id = _budget_path.account_id
+            and budgets.actor = any (billing._budget_names(_budget_path.actor))
+        order by array_position(billing._budget_names(_budget_path.actor), budgets.actor)
+        limit 1
+    );
+end
+$$;
+
+-- What a budget still allows at a moment; null: it has no cap.
+create function billing._room_in_budget(budget billing.budgets, moment timestamptz)
+returns bigint
+language sql
+stable
+as $$
+    select (_room_in_budget.budget).cap - (_room_in_budget.budget).held - case
+        when (_room_in_budget.budget).period_start
+            < billing.period_start((_room_in_budget.budget).period, _room_in_budget.moment) then 0
+        else (_room_in_budget.budget).spent_in_period
+    end
+$$;
+
+-- The budgets that count what an actor spends: where their rows are, which the caller's lock keeps there, and what the
+-- one with the least room still allows (null: none has a cap).
+create function billing._find_budgets(
+    account_id uuid, actor text, moment timestamptz, out places tid[], out room bigint
+)
+returns record
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+-- A plan for one actor looks so much cheaper than one for any that each call would be planned again.
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_name text;
+begin
+    foreach v_name in array billing._budget_names(_find_budgets.actor) loop
+        select array_agg(level.place), min(level.room) into places, room
+        from unnest((
+            select budgets.path from billing.budgets
+            where uuid_hash(budgets.account_id) = uuid_hash(_find_budgets.account_id)
+                and budgets.account_id is not distinct from _find_budgets.account_id and budgets.actor = v_name
+            order by budgets.epoch desc
+            limit 1
+        )) as name
+        cross join lateral (
+            select budgets.ctid as place, billing._room_in_budget(budgets, _find_budgets.moment) as room
+            from billing.budgets
+            where uuid_hash(budgets.account_id) = uuid_hash(_find_budgets.account_id)
+                and budgets.account_id is not distinct from _find_budgets.account_id and budgets.actor = name
+            order by budgets.epoch desc
+            limit 1
+        ) as level;
+        exit when places is not null;
+    end loop;
+end
+$$;
+
+-- Counts a change of what an actor has spent and holds in its budget and in those above it; what one of them does not
+-- allow raises TB091, if it is judged. `moment` is when the credits were spent: what was spent before the running period
+-- does not count, also when it is given back.
+create function billing._count_in_budgets(
+    account_id uuid, actor text, spent bigint, held bigint, moment timestamptz, is_judged boolean default false
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_found record := billing._find_budgets(
+        _count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment
+    );
+    v_amount bigint := _count_in_budgets.spent + _count_in_budgets.held;
+begin
+    if _count_in_budgets.is_judged and v_found.room < v_amount then
+        perform billing._raise_over_budget(
+            _count_in_budgets.account_id, _count_in_budgets.actor, v_amount, _count_in_budgets.moment
+        );
+    end if;
+    if v_found.places is not null then
+        update billing.budgets
+        set spent_in_period = case
+                    when budgets.period_start < billing.period_start(budgets.period, _count_in_budgets.moment) then 0
+                    else budgets.spent_in_period
+                end + case when _count_in_budgets.moment < budgets.period_start then 0 else _count_in_budgets.spent end,
+            period_start = greatest(
+                budgets.period_start, billing.period_start(budgets.period, _count_in_budgets.moment)
+            ),
+            held = budgets.held + _count_in_budgets.held,
+            epoch = budgets.epoch + (random() < 0.02)::integer
+        where budgets.ctid = any (v_found.places);
+    end if;
+end
+$$;
+
+-- Raises TB091 with the budget that allows least: of several the one next to the actor.
+create function billing._raise_over_budget(account_id uuid, actor text, amount bigint, moment timestamptz)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_budget billing.budgets;
+    v_left bigint;
+begin
+    select * into v_budget from billing.budgets
+    where budgets.account_id = _raise_over_budget.account_id and budgets.cap is not null
+        and budgets.actor = any (billing._budget_path(_raise_over_budget.account_id, _raise_over_budget.actor))
+    order by billing._room_in_budget(budgets, _raise_over_budget.moment), cardinality(budgets.path) desc
+    limit 1;
+    v_left := greatest(billing._room_in_budget(v_budget, _raise_over_budget.moment), 0);
+    raise exception 'budget % of account % allows % more credits %, % are needed', v_budget.actor, v_budget.account_id,
+        v_left, billing._in_words(v_budget.period), _raise_over_budget.amount
+        using errcode = 'TB091',
+        detail = jsonb_build_object(
+            'actor', _raise_over_budget.actor, 'budget', v_budget.actor, 'cap', v_budget.cap,
+            'period', v_budget.period, 'left', v_left, 'needed', _raise_over_budget.amount,
+            'resets_at', billing.period_end(
+                v_budget.period,
+                greatest(v_budget.period_start, billing.period_start(v_budget.period, _raise_over_budget.moment))
+            )
+        )::text,
+        hint = 'Wait for the next period, release holds that are not needed, or raise the cap with set_budget.';
+end
+$$;
+
+alter table billing.budgets enable row level security;
+
+revoke all on billing.budgets from public, anon, authenticated, service_role;
+
+create policy budgets_select_own on billing.budgets
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+revoke all on function
+    billing.tg_budgets__sound, billing._budget_names, billing._budget_path, billing._room_in_budget,
+    billing._find_budgets, billing._count_in_budgets, billing._raise_over_budget
+from public, anon, authenticated, service_role;
+grant select on billing.budgets to authenticated, service_role;
+
+comment on table billing.budgets is 'What members, agents and API keys may use of an account''s credits.';
+comment on column billing.budgets.actor is 'Who spends, such as agent:writer; agent:* counts all agents without a budget of their own, * all others.';
+comment on column billing.budgets.parent is 'The budget above it, which counts the same credits too; null: only the account''s cap is above it.';
+comment on column billing.budgets.path is 'The actor, its parent and so on, up to the highest budget.';
+comment on column billing.budgets.cap is 'Credits that may be spent in a period; null: it only counts.';
+comment on column billing.budgets.period is 'hour, day, week, month (UTC) or total.';
+comment on column billing.budgets.spent_in_period is 'Credits that the actor and the budgets below spent since period_start, less refunds.';
+comment on column billing.budgets.period_start is 'When the counted period began; a later one begins with the next movement in it.';
+comment on column billing.budgets.held is 'Credits that open holds of the actor and of the budgets below set aside; they count towards the cap.';
+comment on column billing.budgets.epoch is 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
+
 -- 30_ledger/18_open_lot.sql
 
 -- Opens a lot: writes its entry, and takes what the account owes.
@@ -3124,6 +3426,13 @@ begin
     select array_agg(due.id), count(*) into v_hold_ids, holds_expired from due;
     if holds_expired > 0 then
         perform billing._release_pins(v_hold_ids);
+        perform billing._count_in_budgets(holds.account_id, holds.actor, 0, -holds.pinned, _settle_due.as_of) from (
+            select credit_holds.account_id, credit_holds.actor,
+                sum(credit_holds.amount - credit_holds.captured)::bigint as pinned
+            from billing.credit_holds
+            where credit_holds.id = any (v_hold_ids) and credit_holds.actor is not null
+            group by credit_holds.account_id, credit_holds.actor
+        ) as holds;
         perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
         where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
         perform billing._claim_returned_credits(holds.account_id, _settle_due.as_of) from (
@@ -3507,7 +3816,7 @@ comment on function billing.schedule_credits(uuid, numeric, timestamptz, text, t
 -- Callable by service_role (the app's own server), inside the app's own transaction; never by clients. Below zero only
 -- as far as the account's overdraft, which becomes debt that the next grant repays.
 
--- Posts the spends of one account, limited by its credits, overdraft and cap. What its lots cannot pay becomes debt.
+-- Posts the spends of one account, limited by its credits, overdraft, cap and budgets. What its lots cannot pay becomes debt.
 create function billing._post_spends(balance billing.credit_balances, spends billing.credit_entries[])
 returns billing.credit_entries[]
 language plpgsql
@@ -3519,15 +3828,28 @@ declare
     v_spends billing.credit_entries[] := _post_spends.spends;
     v_number integer := cardinality(v_spends);
     v_total numeric;
+    v_has_actor boolean;
     v_debt bigint;
 begin
-    select -sum(spend.amount) into v_total from unnest(v_spends) as spend;
+    select -sum(spend.amount), count(spend.actor) > 0 into v_total, v_has_actor from unnest(v_spends) as spend;
     if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
         perform billing._raise_insufficient(
             v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
         );
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
+    end if;
+    if v_balance.has_budgets and v_has_actor then
+        perform billing._count_in_budgets(
+            v_balance.account_id, actors.actor, actors.spent, 0, actors.moment, is_judged => true
+        )
+        from (
+            select spend.actor, -sum(spend.amount)::bigint as spent, max(spend.occurred_at) as moment
+            from unnest(v_spends) as spend
+            where spend.actor is not null
+            group by spend.actor
+            order by spend.actor
+        ) as actors;
     end if;
     -- Lots contain balance + debt. The last credits are beyond them.
     v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
@@ -3540,7 +3862,7 @@ begin
 end
 $$;
 
--- A spend that is not plain: a used key, something due, a cap, or too few credits.
+-- A spend that is not plain: a used key, something due, a new period of the cap, or too few credits.
 create function billing._spend_judged(
     account_id uuid,
     amount bigint,
@@ -3549,7 +3871,8 @@ create function billing._spend_judged(
     metadata jsonb,
     feature text,
     reference_id text,
-    up_to boolean
+    up_to boolean,
+    actor text
 )
 returns billing.credit_entries
 language plpgsql
@@ -3562,6 +3885,7 @@ declare
     v_amount bigint := _spend_judged.amount;
     v_up_to bigint := case when _spend_judged.up_to then v_amount end;
     v_now timestamptz;
+    v_room bigint;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
 begin
@@ -3575,10 +3899,10 @@ begin
     if found then
         if (
             v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
-            v_entry.metadata, v_entry.feature, v_entry.reference_id
+            v_entry.metadata, v_entry.feature, v_entry.reference_id, v_entry.actor
         ) is distinct from (
             'spend', v_amount, v_up_to is not null, _spend_judged.description, _spend_judged.metadata,
-            _spend_judged.feature, _spend_judged.reference_id
+            _spend_judged.feature, _spend_judged.reference_id, _spend_judged.actor
         ) then
             perform billing._raise_key_reused(_spend_judged.idempotency_key);
         end if;
@@ -3597,6 +3921,10 @@ begin
             -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
+        if v_balance.has_budgets and _spend_judged.actor is not null then
+            v_room := (billing._find_budgets(v_balance.account_id, _spend_judged.actor, v_now)).room;
+            v_amount := least(v_amount, case when v_room is not null then greatest(v_room, 1) end);
+        end if;
     end if;
     if v_amount <= 0 then
         perform billing._raise_insufficient(v_balance.account_id, 0, _spend_judged.amount);
@@ -3604,8 +3932,8 @@ begin
     v_entry := billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -v_amount, up_to => v_up_to,
         source => 'app', reference_id => _spend_judged.reference_id, description => _spend_judged.description,
-        feature => _spend_judged.feature, metadata => _spend_judged.metadata, key_space => 'caller',
-        idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
+        feature => _spend_judged.feature, metadata => _spend_judged.metadata, actor => _spend_judged.actor,
+        key_space => 'caller', idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
     );
     return (billing._post_spends(v_balance, array[v_entry]))[1];
 end
@@ -3619,7 +3947,8 @@ create function billing.spend_credits(
     metadata jsonb default '{}',
     feature text default null,
     reference_id text default null,
-    up_to boolean default false
+    up_to boolean default false,
+    actor text default null
 )
 returns billing.credit_entries
 language plpgsql
@@ -3636,12 +3965,21 @@ declare
     v_entry billing.credit_entries;
     v_left bigint;
     v_due_at timestamptz;
+    v_period text;
+    v_period_start timestamptz;
+    v_has_budgets boolean;
+    v_is_plain boolean;
     v_lot_id bigint;
 begin
-    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
-    -- checked afterwards, with the time at which the lock is held.
+    if spend_credits.actor is not null then
+        perform billing._checked_actor(spend_credits.actor);
+    end if;
+    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due, and
+    -- whether the cap's period is still running, is checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
     set balance = credit_balances.balance - v_amount, updated_at = now(),
+        spent_in_period = credit_balances.spent_in_period
+            + case when credit_balances.spend_cap is null then 0 else v_amount end,
         epoch = credit_balances.epoch + (random() < 0.02)::integer
     where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
         and credit_balances.account_id is not distinct from spend_credits.account_id
@@ -3653,22 +3991,35 @@ begin
             order by newest.epoch desc
             limit 1
         )
-        and not spend_credits.up_to and credit_balances.may_spend and credit_balances.spend_cap is null
+        and not spend_credits.up_to and credit_balances.may_spend
         and v_amount <= credit_balances.balance - credit_balances.held
-    returning credit_balances.balance, credit_balances.next_due_at into v_left, v_due_at;
+        and (
+            credit_balances.spend_cap is null
+            or v_amount <= credit_balances.spend_cap - credit_balances.spent_in_period - credit_balances.held
+        )
+    returning
+        credit_balances.balance, credit_balances.next_due_at, credit_balances.spend_cap_period,
+        credit_balances.spend_period_start, credit_balances.has_budgets
+    into v_left, v_due_at, v_period, v_period_start, v_has_budgets;
     if found then
         v_now := billing.current_time();
+        v_is_plain := (v_due_at > v_now) is not false
+            and (v_period is null or v_period_start = billing.period_start(v_period, v_now));
         insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
-            idempotency_key, occurred_at
+            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, actor,
+            key_space, idempotency_key, occurred_at
         )
         select
             spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
-            spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller', v_key, v_now
-        where (v_due_at > v_now) is not false
+            spend_credits.description, spend_credits.feature, spend_credits.metadata, spend_credits.actor, 'caller',
+            v_key, v_now
+        where v_is_plain
         on conflict do nothing
         returning * into v_entry;
         if found then
+            if v_has_budgets and v_entry.actor is not null then
+                perform billing._count_in_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now, is_judged => true);
+            end if;
             -- The first lot usually has enough.
             update billing.credit_grants
             set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
@@ -3688,22 +4039,24 @@ begin
             end if;
             return v_entry;
         end if;
-        -- The key was used before, or something is due first.
-        update billing.credit_balances set balance = credit_balances.balance + v_amount
+        -- The key was used before, something is due first, or another period of the cap has begun.
+        update billing.credit_balances
+        set balance = credit_balances.balance + v_amount,
+            spent_in_period = credit_balances.spent_in_period - case when v_period is null then 0 else v_amount end
         where credit_balances.account_id = spend_credits.account_id;
     end if;
     return billing._spend_judged(
         spend_credits.account_id, v_amount, v_key, spend_credits.description, spend_credits.metadata,
-        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to, spend_credits.actor
     );
 end
 $$;
 
 revoke all on function billing._post_spends, billing._spend_judged, billing.spend_credits
 from public, anon, authenticated, service_role;
-grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) to service_role;
+grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text) to service_role;
 
-comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
+comment on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text) is 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
 
 -- 30_ledger/32_spend_batch.sql
 
@@ -3726,7 +4079,8 @@ declare
 begin
     select spend.idempotency_key into v_key
     from jsonb_to_recordset(_without_repeats.spends) as spend (
-        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+        actor text
     )
     left join lateral (
         select * from billing.credit_entries
@@ -3736,14 +4090,16 @@ begin
     ) as held on true
     group by spend.idempotency_key, held.id
     having count(distinct (
-            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
+            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id,
+            spend.actor
         )) > 1
         or held.id is not null and bool_or(
             (
                 'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
-                spend.reference_id
+                spend.reference_id, spend.actor
             ) is distinct from (
-                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
+                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id,
+                held.actor
             ) or held.up_to is not null
         )
     limit 1;
@@ -3780,6 +4136,7 @@ declare
     v_new jsonb;
     v_repeated boolean;
     v_balance billing.credit_balances;
+    v_now timestamptz;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -3791,16 +4148,19 @@ begin
     select name into v_key
     from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
     where name not in (
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id'
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
+        'actor'
     )
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
-            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
     perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
-        billing._checked_amount(spend.amount)
-    from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);
+        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
+    from jsonb_to_recordset(spend_credits_batch.spends) as spend (
+        amount numeric, idempotency_key text, metadata jsonb, actor text
+    );
 
     for v_account_id in
         select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
@@ -3826,14 +4186,16 @@ begin
         if v_new is not null then
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
+            v_now := billing.current_time();
             perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
-                metadata => coalesce(spend.metadata, '{}'), key_space => 'caller',
-                idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
+                metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
+                idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
             from jsonb_to_recordset(v_new) as spend (
-                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+                actor text
             );
         end if;
     end loop;
@@ -3854,7 +4216,7 @@ $$;
 revoke all on function billing._without_repeats, billing.spend_credits_batch from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits_batch(jsonb) to service_role;
 
-comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';
+comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor}, …]. Returns the entries in the same order; a used key returns its first entry.';
 
 -- 30_ledger/34_credit_holds.sql
 
@@ -3871,7 +4233,8 @@ create function billing.hold_credits(
     expires_in interval default '1 hour',
     description text default null,
     metadata jsonb default '{}',
-    feature text default null
+    feature text default null,
+    actor text default null
 )
 returns billing.credit_holds
 language plpgsql
@@ -3885,14 +4248,18 @@ declare
     v_hold billing.credit_holds;
 begin
     perform billing._checked_key(hold_credits.idempotency_key, hold_credits.metadata);
+    perform billing._checked_actor(hold_credits.actor);
     perform billing._lock_balance(hold_credits.account_id);
 
     select * into v_hold from billing.credit_holds
     where credit_holds.account_id = hold_credits.account_id
         and credit_holds.idempotency_key = hold_credits.idempotency_key;
     if found then
-        if (v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature) is distinct from (
-            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature
+        if (
+            v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature, v_hold.actor
+        ) is distinct from (
+            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature,
+            hold_credits.actor
         ) then
             perform billing._raise_key_reused(hold_credits.idempotency_key);
         end if;
@@ -3907,13 +4274,19 @@ begin
     elsif v_balance.spend_cap is not null then
         perform billing._count_spend(v_balance, v_amount);
     end if;
+    if v_balance.has_budgets and hold_credits.actor is not null then
+        perform billing._count_in_budgets(
+            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time(), is_judged => true
+        );
+    end if;
 
     insert into billing.credit_holds (
-        account_id, amount, description, metadata, feature, idempotency_key, expires_in, expires_at
+        account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
     )
     values (
         hold_credits.account_id, v_amount, hold_credits.description, hold_credits.metadata, hold_credits.feature,
-        hold_credits.idempotency_key, hold_credits.expires_in, billing.current_time() + hold_credits.expires_in
+        hold_credits.actor, hold_credits.idempotency_key, hold_credits.expires_in,
+        billing.current_time() + hold_credits.expires_in
     )
     returning * into v_hold;
 
@@ -4018,6 +4391,9 @@ begin
     if v_pinned > 0 then
         update billing.credit_balances set held = credit_balances.held - v_pinned, updated_at = now()
         where credit_balances.account_id = v_hold.account_id;
+        if v_hold.actor is not null then
+            perform billing._count_in_budgets(v_hold.account_id, v_hold.actor, 0, -v_pinned, billing.current_time());
+        end if;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
         perform billing._repay_debt(v_hold.account_id);
         perform billing._claim_returned_credits(v_hold.account_id);
@@ -4094,7 +4470,7 @@ begin
     v_entry := billing._entry(
         account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
         description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
-        metadata => capture_hold.metadata, hold_id => v_hold.id, key_space => 'caller',
+        metadata => capture_hold.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
         idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
     );
     with pins as (
@@ -4117,6 +4493,11 @@ begin
     )
     select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
     from captured;
+    if v_hold.actor is not null then
+        perform billing._count_in_budgets(
+            v_hold.account_id, v_hold.actor, v_amount, -v_amount, v_entry.occurred_at
+        );
+    end if;
     v_balance.held := v_balance.held - v_amount;
     v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
     update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
@@ -4182,13 +4563,13 @@ revoke all on function
     billing._ended_hold, billing.capture_hold, billing.release_hold, billing.extend_hold
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     billing.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     billing.release_hold(uuid, text),
     billing.extend_hold(uuid, interval)
 to service_role;
 
-comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text) is 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
+comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text) is 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
 comment on function billing.capture_hold(uuid, numeric, text, text, jsonb, boolean) is 'Spends credits of a hold, once for each idempotency key, and returns the entry. amount null: all that is left. The rest stays held until it is captured, released (release_rest) or expires.';
 comment on function billing.release_hold(uuid, text) is 'Releases what a hold still has set aside.';
 comment on function billing.extend_hold(uuid, interval) is 'Keeps a hold open for expires_in from now; never shortens it.';
@@ -4372,12 +4753,15 @@ begin
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
-        refund_spend.metadata, null
+        refund_spend.metadata, v_spend.actor
     );
-    -- It no longer counts towards the cap of the period in which it was spent.
+    -- It no longer counts towards the cap and the budgets of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
     where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
         and v_spend.occurred_at >= credit_balances.spend_period_start;
+    if v_spend.actor is not null then
+        perform billing._count_in_budgets(v_spend.account_id, v_spend.actor, -v_amount, 0, v_spend.occurred_at);
+    end if;
     return v_entry;
 end
 $$;
@@ -4961,23 +5345,23 @@ declare
     v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
-        or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
+        or set_credit_limits.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
         raise exception 'spend_cap and spend_cap_period must be set together'
-            using errcode = 'TB031', hint = 'Pass both, with day, week or month as the period. Pass neither for no cap.';
+            using errcode = 'TB031', hint = 'Pass both, with hour, day, week, month or total as the period. Pass neither for no cap.';
     end if;
     -- A cap also counts what was spent before it was set. Committed spends are added up before the lock is taken, which
     -- would block the account's movements; under the lock only those since then.
     if set_credit_limits.spend_cap is not null then
         select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
         where credit_entries.account_id = set_credit_limits.account_id;
-        v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+        v_period_start := billing.period_start(set_credit_limits.spend_cap_period, billing.current_time());
         v_spent := billing._spent_until(set_credit_limits.account_id, v_period_start, v_last_entry_id);
     end if;
     v_balance := billing._lock_balance(set_credit_limits.account_id);
     if set_credit_limits.spend_cap is not null then
-        if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
+        if v_period_start < billing.period_start(set_credit_limits.spend_cap_period, billing.current_time()) then
             -- A new period has started meanwhile.
-            v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+            v_period_start := billing.period_start(set_credit_limits.spend_cap_period, billing.current_time());
             v_spent := 0;
         end if;
         v_spent := v_spent + billing._spent_after(v_balance.account_id, v_period_start, v_last_entry_id);
@@ -5133,6 +5517,256 @@ grant execute on function billing.set_credit_limits(uuid, numeric, numeric, text
 
 comment on function billing.set_credit_limits(uuid, numeric, numeric, text, numeric) is 'Sets all limits of an account: an omitted one means no overdraft, no cap, no warning.';
 
+-- 30_ledger/47_set_budget.sql
+
+-- Sets and removes budgets: the tree of who may use how much of an account's credits.
+--
+-- Invariant: a parent is a budget of the same account; no budget is above itself, and at most five are in a path. A
+-- budget counts its whole running period, including what was spent before it was set: each spend counts where its actor
+-- is in the tree now. Callable by service_role, and by signed-in users for the accounts that they own or administer.
+
+create function billing._check_may_set_budgets(account_id uuid)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not billing._sees_every_account() and not (
+        billing._is_active_user(auth.uid())
+        and _check_may_set_budgets.account_id = any (array(select billing.my_managed_account_ids()))
+    ) then
+        raise exception 'you may not change the budgets of account %', coalesce(_check_may_set_budgets.account_id::text, 'null')
+            using errcode = 'TB097', hint = 'The owner of an account and the admins of a team may. Ask one of them.';
+    end if;
+end
+$$;
+
+-- What an actor has spent since a moment, less refunds, and what its open holds set aside.
+create function billing._used_by(account_id uuid, actor text, since timestamptz, out spent bigint, out held bigint)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+begin
+    select coalesce(sum(
+        case
+            when credit_entries.kind = 'refund' then billing._counted_by_cap(credit_entries, _used_by.since)
+            else -credit_entries.amount
+        end
+    ), 0)
+    into spent
+    from billing.credit_entries
+    where credit_entries.account_id = _used_by.account_id and credit_entries.actor = _used_by.actor
+        and credit_entries.occurred_at >= _used_by.since
+        and credit_entries.kind in ('spend', 'capture', 'refund');
+    select coalesce(sum(credit_holds.amount - credit_holds.captured), 0) into held
+    from billing.credit_holds
+    where credit_holds.account_id = _used_by.account_id and credit_holds.actor = _used_by.actor
+        and credit_holds.status = 'held';
+end
+$$;
+
+-- Adds what some actors have used to all budgets that count them now (sign 1), or takes it away (-1).
+create function billing._count_actors(account_id uuid, actors text[], sign integer)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.budgets
+    set spent_in_period = budgets.spent_in_period + _count_actors.sign * moved.spent,
+        held = budgets.held + _count_actors.sign * moved.held
+    from (
+        select level.actor, sum(used.spent)::bigint as spent, sum(used.held)::bigint as held
+        from unnest(_count_actors.actors) as named (actor)
+        join billing.budgets as level
+            on level.account_id = _count_actors.account_id
+            and level.actor = any (billing._budget_path(_count_actors.account_id, named.actor))
+        cross join lateral billing._used_by(_count_actors.account_id, named.actor, level.period_start) as used
+        group by level.actor
+    ) as moved
+    where budgets.account_id = _count_actors.account_id and budgets.actor = moved.actor
+        and (moved.spent <> 0 or moved.held <> 0);
+end
+$$;
+
+-- Everybody who may count elsewhere once a budget changes: its actor and those below it. If one of these is for all
+-- others (*), everybody who ever spent.
+create function billing._actors_of_budget(account_id uuid, actor text)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_actors text[] := array(
+        select _actors_of_budget.actor
+        union
+        select budgets.actor from billing.budgets
+        where budgets.account_id = _actors_of_budget.account_id and _actors_of_budget.actor = any (budgets.path)
+    );
+begin
+    if exists (select from unnest(v_actors) as named (actor) where named.actor ~ '(^|:)[*]$') then
+        v_actors := array(
+            select unnest(v_actors)
+            union
+            select credit_entries.actor from billing.credit_entries
+            where credit_entries.account_id = _actors_of_budget.account_id and credit_entries.actor is not null
+                and credit_entries.kind in ('spend', 'capture', 'refund')
+            union
+            select credit_holds.actor from billing.credit_holds
+            where credit_holds.account_id = _actors_of_budget.account_id and credit_holds.actor is not null
+                and credit_holds.status = 'held'
+        );
+    end if;
+    return v_actors;
+end
+$$;
+
+create function billing._budget(account_id uuid, actor text)
+returns billing.budgets
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_budget billing.budgets;
+begin
+    select * into v_budget from billing.budgets
+    where budgets.account_id = _budget.account_id and budgets.actor = _budget.actor;
+    if not found then
+        raise exception 'account % has no budget %', _budget.account_id, coalesce(_budget.actor, 'null')
+            using errcode = 'TB095', hint = 'The view budgets lists them. set_budget makes one.';
+    end if;
+    return v_budget;
+end
+$$;
+
+-- The path of a budget below a parent. `below` is how many levels are under the budget.
+create function billing._checked_path(account_id uuid, actor text, parent text, below integer)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_path text[] := array[_checked_path.actor];
+begin
+    if _checked_path.parent is not null then
+        v_path := v_path || (billing._budget(_checked_path.account_id, _checked_path.parent)).path;
+    end if;
+    if _checked_path.actor = any (v_path[2:]) then
+        raise exception 'budget % would be above itself', _checked_path.actor
+            using errcode = 'TB094', hint = 'Pass a parent that is not below this budget.';
+    elsif cardinality(v_path) + _checked_path.below > 5 then
+        raise exception 'budget % would make a path of more than 5 budgets', _checked_path.actor
+            using errcode = 'TB094', hint = 'Pass a parent that is higher in the tree.';
+    end if;
+    return v_path;
+end
+$$;
+
+create function billing.set_budget(account_id uuid, actor text, cap numeric, period text, parent text default null)
+returns billing.budgets
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_actor text := billing._checked_actor(coalesce(set_budget.actor, ''));
+    v_cap bigint := billing._checked_limit('cap', set_budget.cap);
+    v_budget billing.budgets;
+    v_depth integer;
+    v_path text[];
+    v_actors text[];
+begin
+    perform billing._check_may_set_budgets(set_budget.account_id);
+    if set_budget.period is null or set_budget.period not in ('hour', 'day', 'week', 'month', 'total') then
+        raise exception 'period is %, it must be hour, day, week, month or total', coalesce(set_budget.period, 'null')
+            using errcode = 'TB093', hint = 'Pass the period over which the cap counts.';
+    end if;
+    perform billing._lock_balance(set_budget.account_id);
+    perform billing._check_open(set_budget.account_id);
+
+    select * into v_budget from billing.budgets
+    where budgets.account_id = set_budget.account_id and budgets.actor = v_actor;
+    if v_budget.period = set_budget.period and v_budget.parent is not distinct from set_budget.parent then
+        update billing.budgets set cap = v_cap, updated_at = now()
+        where budgets.account_id = set_budget.account_id and budgets.actor = v_actor
+        returning * into v_budget;
+        return v_budget;
+    end if;
+
+    select coalesce(max(array_position(budgets.path, v_actor)), 1) - 1 into v_depth from billing.budgets
+    where budgets.account_id = set_budget.account_id and v_actor = any (budgets.path);
+    v_path := billing._checked_path(set_budget.account_id, v_actor, set_budget.parent, v_depth);
+    v_actors := billing._actors_of_budget(set_budget.account_id, v_actor);
+    perform billing._count_actors(set_budget.account_id, v_actors, -1);
+    insert into billing.budgets as held (account_id, actor, parent, path, cap, period, period_start)
+    values (
+        set_budget.account_id, v_actor, set_budget.parent, v_path, v_cap, set_budget.period,
+        billing.period_start(set_budget.period, billing.current_time())
+    )
+    on conflict on constraint budgets_pkey do update
+    set parent = excluded.parent, path = excluded.path, cap = excluded.cap, period = excluded.period,
+        period_start = excluded.period_start, updated_at = now();
+    update billing.credit_balances set has_budgets = true where credit_balances.account_id = set_budget.account_id;
+    update billing.budgets set path = budgets.path[: array_position(budgets.path, v_actor) - 1] || v_path
+    where budgets.account_id = set_budget.account_id and v_actor = any (budgets.path) and budgets.actor <> v_actor;
+    perform billing._count_actors(set_budget.account_id, v_actors, 1);
+    return billing._budget(set_budget.account_id, v_actor);
+end
+$$;
+
+create function billing.remove_budget(account_id uuid, actor text)
+returns billing.budgets
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_budget billing.budgets;
+    v_below text;
+    v_actors text[];
+begin
+    perform billing._check_may_set_budgets(remove_budget.account_id);
+    perform billing._lock_balance(remove_budget.account_id);
+    v_budget := billing._budget(remove_budget.account_id, remove_budget.actor);
+    select min(budgets.actor) into v_below from billing.budgets
+    where budgets.account_id = v_budget.account_id and budgets.parent = v_budget.actor;
+    if v_below is not null then
+        raise exception 'budget % has other budgets below it, such as %', v_budget.actor, v_below
+            using errcode = 'TB096', hint = 'Remove these first, or give them another parent with set_budget.';
+    end if;
+    v_actors := billing._actors_of_budget(v_budget.account_id, v_budget.actor);
+    perform billing._count_actors(v_budget.account_id, v_actors, -1);
+    delete from billing.budgets
+    where budgets.account_id = v_budget.account_id and budgets.actor = v_budget.actor;
+    perform billing._count_actors(v_budget.account_id, v_actors, 1);
+    update billing.credit_balances
+    set has_budgets = exists (select from billing.budgets where budgets.account_id = credit_balances.account_id)
+    where credit_balances.account_id = v_budget.account_id;
+    return v_budget;
+end
+$$;
+
+revoke all on function
+    billing._check_may_set_budgets, billing._used_by, billing._count_actors, billing._actors_of_budget, billing._budget,
+    billing._checked_path, billing.set_budget, billing.remove_budget
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.set_budget(uuid, text, numeric, text, text), billing.remove_budget(uuid, text)
+to authenticated, service_role;
+
+comment on function billing.set_budget(uuid, text, numeric, text, text) is 'Sets the budget of a member, an agent or an API key: at most cap credits in a period, and no more than the budgets above it allow. cap null: it only counts.';
+comment on function billing.remove_budget(uuid, text) is 'Removes a budget that has none below it, and returns it as it was. What its actor spent no longer counts in the budgets above.';
+
 -- 30_ledger/48_credit_reports.sql
 
 -- Reads the ledger over time: a balance at a point in time, a statement of a period, usage by day.
@@ -5201,20 +5835,41 @@ as $$
     order by 1, 2
 $$;
 
+create function public.credit_usage_by_actor(account_id uuid, period_start timestamptz, period_end timestamptz)
+returns table (day date, actor text, spends bigint, credits bigint)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        (credit_entries.occurred_at at time zone 'utc')::date, credit_entries.actor,
+        count(*) filter (where credit_entries.kind <> 'refund'), -sum(credit_entries.amount)::bigint
+    from billing.credit_entries
+    where credit_entries.account_id = credit_usage_by_actor.account_id
+        and credit_entries.kind in ('spend', 'capture', 'refund')
+        and credit_entries.occurred_at >= credit_usage_by_actor.period_start
+        and credit_entries.occurred_at < credit_usage_by_actor.period_end
+    group by 1, 2
+    order by 1, 2
+$$;
+
 revoke all on function
     public.credit_balance_as_of(uuid, timestamptz),
     public.credit_statement(uuid, timestamptz, timestamptz),
-    public.credit_usage(uuid, timestamptz, timestamptz)
+    public.credit_usage(uuid, timestamptz, timestamptz),
+    public.credit_usage_by_actor(uuid, timestamptz, timestamptz)
 from public, anon, authenticated, service_role;
 grant execute on function
     public.credit_balance_as_of(uuid, timestamptz),
     public.credit_statement(uuid, timestamptz, timestamptz),
-    public.credit_usage(uuid, timestamptz, timestamptz)
+    public.credit_usage(uuid, timestamptz, timestamptz),
+    public.credit_usage_by_actor(uuid, timestamptz, timestamptz)
 to authenticated, service_role;
 
 comment on function public.credit_balance_as_of(uuid, timestamptz) is 'The balance of an account at a point in time.';
 comment on function public.credit_statement(uuid, timestamptz, timestamptz) is 'Opening balance, movements by kind, source and feature, and closing balance of a period [start, end).';
 comment on function public.credit_usage(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';
+comment on function public.credit_usage_by_actor(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent by nobody in particular.';
 
 -- 30_ledger/50_ledger_discrepancies.sql
 
@@ -5376,6 +6031,48 @@ begin
     join billing.credit_entries as spends on spends.id = given_back.reverses_entry_id
     where given_back.amount > -spends.amount;
 
+    -- What each actor spent counts in its budget and in those above it.
+    if exists (select from billing.budgets where budgets.account_id = account_ledger_discrepancies.account_id) then
+        return query
+        select judged.invariant, judged.detail
+        from billing.budgets as b
+        cross join lateral (
+            select coalesce(sum(s.spent), 0) as spent, coalesce(sum(s.held), 0) as held
+            from (
+                select spends.actor, -sum(spends.amount) as spent, 0 as held from billing.credit_entries as spends
+                left join billing.credit_entries as original on original.id = spends.reverses_entry_id
+                where spends.account_id = b.account_id and spends.kind in ('spend', 'capture', 'refund')
+                    and coalesce(original.occurred_at, spends.occurred_at) >= b.period_start
+                group by spends.actor
+                union all
+                select h.actor, 0, sum(h.amount - h.captured) from billing.credit_holds as h
+                where h.account_id = b.account_id and h.status = 'held'
+                group by h.actor
+            ) as s
+            where s.actor is not null and b.actor = any (billing._budget_path(b.account_id, s.actor))
+        ) as used
+        cross join lateral (
+            select
+                'budget_spent_what_its_actors_spent',
+                format('budget %s: spent %s since %s, entries %s', b.actor, b.spent_in_period, b.period_start, used.spent)
+            where b.spent_in_period <> used.spent
+            union all
+            select
+                'budget_holds_what_its_actors_hold',
+                format('budget %s: held %s, holds %s', b.actor, b.held, used.held)
+            where b.held <> used.held
+            union all
+            select
+                'budget_is_below_its_parent',
+                format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
+            where b.parent is not null and not exists (
+                select from billing.budgets as above
+                where above.account_id = b.account_id and above.actor = b.parent and b.path = b.actor || above.path
+            )
+        ) as judged (invariant, detail)
+        where b.account_id = account_ledger_discrepancies.account_id;
+    end if;
+
     if v_balance.account_id is null then
         return query select 'account_has_a_balance', 'no row in credit_balances' where v_account.id is not null;
         return;
@@ -5389,6 +6086,9 @@ begin
     return query
     select 'balance_knows_who_may_spend', format('may_spend %s, the account says otherwise', v_balance.may_spend)
     where v_balance.may_spend <> (v_account.frozen_at is null and v_account.closed_at is null)
+    union all
+    select 'balance_knows_of_budgets', format('has_budgets is %s, which is wrong', v_balance.has_budgets)
+    where v_balance.has_budgets <> exists (select from billing.budgets where budgets.account_id = v_balance.account_id)
     union all
     select 'balance_is_the_sum_of_entries', format('balance %s, entries %s', v_balance.balance, v_entries.total)
     where v_balance.balance <> v_entries.total
@@ -20565,6 +21265,9 @@ begin
     select 'credit_holds', to_jsonb(holds) from billing.credit_holds as holds
     where holds.account_id = v_account_id order by holds.created_at;
     return query
+    select 'budgets', to_jsonb(budgets) from billing.budgets
+    where budgets.account_id = v_account_id order by budgets.actor;
+    return query
     select 'credit_hold_lots', to_jsonb(reserved) from billing.credit_hold_lots as reserved
     join billing.credit_holds as holds on holds.id = reserved.hold_id
     where holds.account_id = v_account_id;
@@ -20681,6 +21384,20 @@ as $$
             where pg_catalog.strpos(lower(_without_names.actor), named.name) > 0
         ) then 'erased'
         else _without_names.actor
+    end
+$$;
+
+-- The actor of an entry: the app named who spent, the administrator is one of ours.
+create function billing._without_spender(entry billing.credit_entries, names text[])
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when (_without_spender.entry).kind in ('spend', 'capture', 'refund') and (_without_spender.entry).actor is not null
+            then 'erased'
+        else billing._without_names((_without_spender.entry).actor, _without_spender.names)
     end
 $$;
 
@@ -20802,17 +21519,24 @@ begin
 
     update billing.credit_entries
     set description = null, metadata = '{}',
-        actor = billing._without_names(credit_entries.actor, _erase_rows.names)
+        actor = billing._without_spender(credit_entries, _erase_rows.names)
     where credit_entries.account_id = v_account_id
         and (
             credit_entries.description is not null or credit_entries.metadata::jsonb <> '{}'
-            or billing._without_names(credit_entries.actor, _erase_rows.names) <> credit_entries.actor
+            or billing._without_spender(credit_entries, _erase_rows.names) <> credit_entries.actor
         );
     update billing.credit_grants set description = null
     where credit_grants.account_id = v_account_id and credit_grants.description is not null;
-    update billing.credit_holds set description = null, metadata = '{}'
+    delete from billing.budgets where budgets.account_id = v_account_id;
+    update billing.credit_balances set has_budgets = false
+    where credit_balances.account_id = v_account_id and credit_balances.has_budgets;
+    update billing.credit_holds
+    set description = null, metadata = '{}', actor = case when credit_holds.actor is not null then 'erased' end
     where credit_holds.account_id = v_account_id
-        and (credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}');
+        and (
+            credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}'
+            or credit_holds.actor <> 'erased'
+        );
     update billing.credit_revocations
     set reason = 'erased', actor = billing._without_names(credit_revocations.actor, _erase_rows.names)
     where credit_revocations.account_id = v_account_id
@@ -21105,8 +21829,8 @@ for each row when (new.status in ('applied', 'ignored') and new.status <> old.st
 execute function billing.tg_stripe_events__erase();
 
 revoke all on function
-    billing._without_names, billing._skip_erased_notifications, billing._erase_rows, billing._check_erasable,
-    billing._lock_events_of_person, billing._empty_events, billing._erase, billing.erase_account,
+    billing._without_names, billing._without_spender, billing._skip_erased_notifications, billing._erase_rows,
+    billing._check_erasable, billing._lock_events_of_person, billing._empty_events, billing._erase, billing.erase_account,
     billing.erase_customer, public.erase_account, billing.tg_stripe_events__erase
 from public, anon, authenticated, service_role;
 grant execute on function
@@ -21586,7 +22310,8 @@ create function public.spend_credits(
     metadata jsonb default '{}',
     feature text default null,
     reference_id text default null,
-    up_to boolean default false
+    up_to boolean default false,
+    actor text default null
 )
 returns billing.credit_entries
 language sql
@@ -21595,7 +22320,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     select billing.spend_credits(
         spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
-        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to,
+        spend_credits.actor
     )
 $$;
 
@@ -21652,7 +22378,7 @@ $$;
 revoke all on function
     public.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb),
     public.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer),
-    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean),
+    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text),
     public.spend_credits_batch(jsonb),
     public.refund_spend(bigint, numeric, text, text, jsonb),
     public.transfer_credits(uuid, uuid, numeric, text, text, jsonb)
@@ -21660,11 +22386,83 @@ from public, anon, authenticated, service_role;
 grant execute on function
     public.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb),
     public.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer),
-    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean),
+    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text),
     public.spend_credits_batch(jsonb),
     public.refund_spend(bigint, numeric, text, text, jsonb),
     public.transfer_credits(uuid, uuid, numeric, text, text, jsonb)
 to service_role;
+
+-- 90_api/35_budgets.sql
+
+-- Budgets over the Data API: functions in `public` that call those in `billing`, and what is left of each budget.
+--
+-- Invariant: each function runs as its caller and adds no rules. Members of an account see its budgets; its owner and
+-- admins set them.
+
+create function public.set_budget(account_id uuid, actor text, cap numeric, period text, parent text default null)
+returns billing.budgets
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.set_budget(
+        set_budget.account_id, set_budget.actor, set_budget.cap, set_budget.period, set_budget.parent
+    )
+$$;
+
+create function public.remove_budget(account_id uuid, actor text)
+returns billing.budgets
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.remove_budget(remove_budget.account_id, remove_budget.actor)
+$$;
+
+-- Of one table, so that Postgres refuses a write for the missing privilege.
+create view public.budgets with (security_invoker = on) as
+select
+    budgets.account_id, budgets.actor, budgets.parent, budgets.cap, budgets.period,
+    case
+        when budgets.period_start < billing.period_start(budgets.period, billing.current_time()) then 0
+        else budgets.spent_in_period
+    end as spent,
+    budgets.held,
+    case
+        when budgets.cap is not null then greatest(budgets.cap - budgets.held - case
+            when budgets.period_start < billing.period_start(budgets.period, billing.current_time()) then 0
+            else budgets.spent_in_period
+        end, 0)
+    end as remaining,
+    billing.period_end(
+        budgets.period,
+        greatest(budgets.period_start, billing.period_start(budgets.period, billing.current_time()))
+    ) as resets_at,
+    budgets.created_at, budgets.updated_at
+from billing.budgets;
+
+revoke all on public.budgets from public, anon, authenticated, service_role;
+grant select on public.budgets to authenticated, service_role;
+
+revoke all on function
+    public.set_budget(uuid, text, numeric, text, text), public.remove_budget(uuid, text)
+from public, anon, authenticated, service_role;
+grant execute on function
+    public.set_budget(uuid, text, numeric, text, text), public.remove_budget(uuid, text)
+to authenticated, service_role;
+
+comment on view public.budgets is 'Budgets of members, agents and API keys, and what is left of each.';
+comment on column public.budgets.account_id is 'The account whose credits it limits.';
+comment on column public.budgets.actor is 'Who spends, such as agent:writer.';
+comment on column public.budgets.parent is 'The budget above it; null: only the account''s cap is above it.';
+comment on column public.budgets.cap is 'Credits that may be spent in a period; null: it only counts.';
+comment on column public.budgets.period is 'hour, day, week, month (UTC) or total.';
+comment on column public.budgets.spent is 'Credits spent in the running period by the actor and the budgets below, less refunds.';
+comment on column public.budgets.held is 'Credits that their open holds set aside.';
+comment on column public.budgets.remaining is 'What the cap still allows; null: it has none. A budget above may allow less.';
+comment on column public.budgets.resets_at is 'When the next period begins; null: never.';
+comment on column public.budgets.created_at is 'When it was first set.';
+comment on column public.budgets.updated_at is 'When it was last set.';
 
 -- 90_api/40_holds.sql
 
@@ -21679,7 +22477,8 @@ create function public.hold_credits(
     expires_in interval default '1 hour',
     description text default null,
     metadata jsonb default '{}',
-    feature text default null
+    feature text default null,
+    actor text default null
 )
 returns billing.credit_holds
 language sql
@@ -21688,7 +22487,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select billing.hold_credits(
         hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
-        hold_credits.description, hold_credits.metadata, hold_credits.feature
+        hold_credits.description, hold_credits.metadata, hold_credits.feature, hold_credits.actor
     )
 $$;
 
@@ -21740,13 +22539,13 @@ as $$
 $$;
 
 revoke all on function
-    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     public.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     public.release_hold(uuid, text),
     public.extend_hold(uuid, interval)
 from public, anon, authenticated, service_role;
 grant execute on function
-    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     public.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     public.release_hold(uuid, text),
     public.extend_hold(uuid, interval)

@@ -1,9 +1,10 @@
 """Movements of every kind, replays and the passing of time in any order: the ledger does what the model says."""
 
+import math
 import os
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +28,9 @@ LARGEST = 2**63 - 1
 AMOUNTS = st.one_of(st.integers(1, 60), st.sampled_from([1, 1000, LARGEST - 100, LARGEST]))
 HOUR = timedelta(hours=1)
 HALF_AN_HOUR = HOUR / 2
+ACTORS = st.sampled_from([None, "agent:a", "agent:b", "key:x", "nobody"])
+BUDGETS = ["team", "agent:a", "agent:b", "agent:*", "key:x", "*"]
+PERIODS = ["hour", "day", "total"]
 POLICIES = ["clamp_and_record", "allow_negative", "block_future_grants"]
 
 
@@ -70,6 +74,7 @@ class Hold:
     id: UUID
     left: int
     expires_at: datetime
+    actor: str | None = None
 
 
 @dataclass
@@ -80,6 +85,21 @@ class Spend:
     taken: list[tuple[Lot, int]]
     debt: int
     revoked: Lot | None = None
+    actor: str | None = None
+    moment: datetime | None = None
+
+    @property
+    def left(self) -> int:
+        return self.debt + sum(part for _, part in self.taken)
+
+
+@dataclass
+class Budget:
+    """What an actor and those below may use. It counts nothing: the model adds it up from the spends each time."""
+
+    cap: int | None
+    period: str
+    parent: str | None
 
 
 @dataclass
@@ -121,6 +141,45 @@ class Model:
     withheld: int = 0
     overdraft: int = 0
     is_frozen: bool = False
+    budgets: dict[str, Budget] = field(default_factory=dict)
+
+    def path(self, actor: str | None) -> list[str]:
+        """The budgets that count what an actor spends, from its own up."""
+        if actor is None:
+            return []
+        names = [actor, actor.split(":")[0] + ":*", "*"]
+        name = next((name for name in names if name in self.budgets), None)
+        return [] if name is None else self.path_of_budget(name)
+
+    def path_of_budget(self, name: str | None) -> list[str]:
+        """The budget and those above it."""
+        found: list[str] = []
+        while name is not None:
+            found.append(name)
+            name = self.budgets[name].parent
+        return found
+
+    def used(self, name: str, now: datetime) -> tuple[int, int]:
+        """What a budget has spent in its period that runs now, and holds."""
+        started = {
+            "hour": now.replace(minute=0, second=0, microsecond=0),
+            "day": now.replace(hour=0, minute=0, second=0, microsecond=0),
+            "total": datetime.min.replace(tzinfo=UTC),
+        }[self.budgets[name].period]
+        spent = sum(
+            spend.left
+            for spend in self.spends
+            if spend.moment is not None and spend.moment >= started and name in self.path(spend.actor)
+        )
+        return spent, sum(hold.left for hold in self.holds if name in self.path(hold.actor))
+
+    def room(self, actor: str | None, now: datetime) -> float:
+        """What the tightest budget leaves an actor."""
+        caps = {name: self.budgets[name].cap for name in self.path(actor)}
+        return min(
+            (max(cap - sum(self.used(name, now)), 0) for name, cap in caps.items() if cap is not None),
+            default=math.inf,
+        )
 
     @property
     def balance(self) -> int:
@@ -246,14 +305,17 @@ class LedgerMachine(RuleBasedStateMachine):
         self.account: UUID = account_of(self.admin, create_user(self.database))
         self.model = Model()
         self.calls: list[tuple[str, Row, Row]] = []
-        self.start: datetime = value(self.admin, "select now()")
+        # From a full hour on, so that with the half hour below no budget's hour ends in the middle of a step.
+        now: datetime = value(self.admin, "select now()").astimezone(UTC)
+        self.start = now.replace(minute=0, second=0, microsecond=0) + HOUR
+        self.ahead_of_now = self.start - now
         self.keys = 0
         self.move_clock(timedelta())
 
     def move_clock(self, ahead_by: timedelta) -> None:
         """Lots last whole hours; the clock is half an hour off, so that none falls due in the middle of a step."""
         self.ahead_by = ahead_by
-        move_clock(self.admin, ahead_by + HALF_AN_HOUR)
+        move_clock(self.admin, self.ahead_of_now + ahead_by + HALF_AN_HOUR)
 
     @property
     def now(self) -> datetime:
@@ -313,9 +375,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.sweep(self.now)
         return self.model
 
-    @rule(amount=AMOUNTS, up_to=st.booleans())
-    def spends(self, amount: int, up_to: bool) -> None:
-        arguments = {"account_id": self.account, "amount": amount, "up_to": up_to}
+    @rule(amount=AMOUNTS, up_to=st.booleans(), actor=ACTORS)
+    def spends(self, amount: int, up_to: bool, actor: str | None) -> None:
+        if actor is not None:
+            amount = min(amount, 1000)  # counters of budgets are no larger than a balance
+        arguments = {"account_id": self.account, "amount": amount, "up_to": up_to, "actor": actor}
         if self.model.is_frozen:
             self.refused("TB003", "spend_credits", **arguments)
             return
@@ -324,6 +388,11 @@ class LedgerMachine(RuleBasedStateMachine):
         if usable < (1 if up_to else amount):
             self.refused("TB001", "spend_credits", **arguments)
             return
+        room = model.room(actor, self.now)
+        if room < (1 if up_to else amount):
+            self.refused("TB091", "spend_credits", **arguments)
+            return
+        usable = int(min(usable, room))
         model = self.swept()
         amount = min(amount, usable) if up_to else amount
         free = sum(lot.free for lot in model.lots)
@@ -333,15 +402,21 @@ class LedgerMachine(RuleBasedStateMachine):
         for lot, part in taken:
             lot.spent += part
         model.debt += debt
-        model.spends.append(Spend(entry["id"], taken, debt))
+        model.spends.append(Spend(entry["id"], taken, debt, actor=actor, moment=self.now))
         assert (entry["amount"], entry["debt"], entry["balance_after"]) == (-amount, debt, model.balance)
 
-    @rule(amounts=st.lists(st.integers(1, 40), min_size=1, max_size=5))
-    def spends_a_batch(self, amounts: list[int]) -> None:
+    @rule(jobs=st.lists(st.tuples(st.integers(1, 40), ACTORS), min_size=1, max_size=5))
+    def spends_a_batch(self, jobs: list[tuple[int, str | None]]) -> None:
         self.keys += 1
+        amounts = [amount for amount, _ in jobs]
         asked = [
-            {"account_id": str(self.account), "amount": amount, "idempotency_key": f"batch-{self.keys}-{n}"}
-            for n, amount in enumerate(amounts)
+            {
+                "account_id": str(self.account),
+                "amount": amount,
+                "idempotency_key": f"batch-{self.keys}-{n}",
+                "actor": actor,
+            }
+            for n, (amount, actor) in enumerate(jobs)
         ]
         spends = psycopg.types.json.Jsonb(asked)
         query = "select * from billing.spend_credits_batch(%s)"
@@ -352,30 +427,45 @@ class LedgerMachine(RuleBasedStateMachine):
                 fetch(self.apps[0], query, [spends])
             assert caught.value.sqlstate == ("TB003" if self.model.is_frozen else "TB001")
             return
+        judged = deepcopy(peeked)
+        for amount, actor in jobs:
+            if judged.room(actor, self.now) < amount:
+                with pytest.raises(psycopg.Error) as caught:
+                    fetch(self.apps[0], query, [spends])
+                assert caught.value.sqlstate == "TB091"
+                return
+            judged.spends.append(Spend(0, [], amount, actor=actor, moment=self.now))
         entries = fetch(self.apps[0], query, [spends])
         assert entries == fetch(self.apps[1], query, [spends])
         model = self.swept()
-        for amount, entry in zip(amounts, entries, strict=True):
+        for (amount, actor), entry in zip(jobs, entries, strict=True):
             debt = max(amount - sum(lot.free for lot in model.lots), 0)
             taken = model.burn(amount - debt)
             for lot, part in taken:
                 lot.spent += part
             model.debt += debt
-            model.spends.append(Spend(entry["id"], taken, debt))
+            model.spends.append(Spend(entry["id"], taken, debt, actor=actor, moment=self.now))
             assert (entry["debt"], entry["balance_after"]) == (debt, model.balance)
 
-    @rule(amount=st.integers(1, 60), hours=st.integers(1, 4))
-    def holds(self, amount: int, hours: int) -> None:
-        arguments = {"account_id": self.account, "amount": amount, "expires_in": hours * HOUR - HALF_AN_HOUR}
+    @rule(amount=st.integers(1, 60), hours=st.integers(1, 4), actor=ACTORS)
+    def holds(self, amount: int, hours: int, actor: str | None) -> None:
+        arguments = {
+            "account_id": self.account,
+            "amount": amount,
+            "expires_in": hours * HOUR - HALF_AN_HOUR,
+            "actor": actor,
+        }
         peeked = self.peek()
         if self.model.is_frozen:
             self.refused("TB003", "hold_credits", **arguments)
         elif peeked.balance - peeked.held < amount:
             self.refused("TB001", "hold_credits", **arguments)
+        elif peeked.room(actor, self.now) < amount:
+            self.refused("TB091", "hold_credits", **arguments)
         else:
             hold_row = self.do("hold_credits", **arguments)
             model = self.swept()
-            hold = Hold(self.keys, hold_row["id"], amount, self.now + hours * HOUR - HALF_AN_HOUR)
+            hold = Hold(self.keys, hold_row["id"], amount, self.now + hours * HOUR - HALF_AN_HOUR, actor)
             model.holds.append(hold)
             for lot in model.in_order():
                 part = min(amount, lot.free)
@@ -407,7 +497,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     left -= part
                     taken.append((lot, part))
             hold.left -= amount
-            model.spends.append(Spend(entry["id"], taken, 0))
+            model.spends.append(Spend(entry["id"], taken, 0, actor=hold.actor, moment=self.now))
             assert entry["balance_after"] == model.balance
             if release_rest or hold.left == 0:
                 model.give_back(hold)
@@ -429,7 +519,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def refunds(self, data: st.DataObject) -> None:
         spend = data.draw(st.sampled_from(self.model.spends))
-        left = spend.debt + sum(part for _, part in spend.taken)
+        left = spend.left
         amount = data.draw(st.integers(1, left + 1))
         arguments = {"entry_id": spend.entry_id, "amount": amount}
         if amount > left:
@@ -537,6 +627,53 @@ class LedgerMachine(RuleBasedStateMachine):
             for lot, part in self.swept().burn(-amount):
                 lot.spent += part
 
+    @rule(
+        actor=st.sampled_from(BUDGETS),
+        cap=st.sampled_from([None, 0, 20, 60, 200]),
+        period=st.sampled_from(PERIODS),
+        parent=st.none() | st.sampled_from(BUDGETS),
+    )
+    def sets_a_budget(self, actor: str, cap: int | None, period: str, parent: str | None) -> None:
+        model = self.model
+        arguments = {
+            "account_id": self.account,
+            "actor": actor,
+            "cap": cap,
+            "period": period,
+            "parent": parent,
+        }
+        below = [name for name in model.budgets if actor in model.path_of_budget(name)]
+        depth = max((model.path_of_budget(name).index(actor) for name in below), default=0)
+        above = [] if parent not in model.budgets else model.path_of_budget(parent)
+        refusal = (
+            "TB095"
+            if parent is not None and parent not in model.budgets and parent != actor
+            else "TB094"
+            if (parent == actor and actor in model.budgets) or actor in above or 1 + depth + len(above) > 5
+            else "TB095"
+            if parent == actor
+            else None
+        )
+        if refusal is not None:
+            with pytest.raises(psycopg.Error) as caught:
+                call(self.apps[0], "set_budget", **arguments)
+            assert caught.value.sqlstate == refusal
+            return
+        call(self.apps[0], "set_budget", **arguments)
+        model.budgets[actor] = Budget(cap, period, parent)
+
+    @precondition(lambda self: self.model.budgets)
+    @rule(data=st.data())
+    def removes_a_budget(self, data: st.DataObject) -> None:
+        actor = data.draw(st.sampled_from(sorted(self.model.budgets)))
+        if any(budget.parent == actor for budget in self.model.budgets.values()):
+            with pytest.raises(psycopg.Error) as caught:
+                call(self.apps[0], "remove_budget", account_id=self.account, actor=actor)
+            assert caught.value.sqlstate == "TB096"
+            return
+        call(self.apps[1], "remove_budget", account_id=self.account, actor=actor)
+        del self.model.budgets[actor]
+
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
     def replays(self, data: st.DataObject) -> None:
@@ -544,6 +681,11 @@ class LedgerMachine(RuleBasedStateMachine):
         again = call(self.apps[0], function, **arguments)
         # Entries never change; lots, holds and revocations live on.
         assert again == row if "balance_after" in row else again["id"] == row["id"]
+        if function in {"spend_credits", "hold_credits"}:
+            other = arguments | {"actor": "agent:b" if arguments["actor"] != "agent:b" else None}
+            with pytest.raises(psycopg.Error) as caught:
+                call(self.apps[1], function, **other)
+            assert caught.value.sqlstate == "TB002"
         if function in {"grant_credits", "spend_credits", "hold_credits", "schedule_credits"}:
             changed = arguments | {"amount": arguments["amount"] % LARGEST + 1}
             with pytest.raises(psycopg.Error) as caught:
@@ -601,6 +743,16 @@ class LedgerMachine(RuleBasedStateMachine):
             "withheld": self.model.withheld,
             "available": max(peeked.balance - peeked.held, 0),
         }
+        rows = fetch(
+            self.admin,
+            'select actor, spent, held from public.budgets where account_id = %s order by actor collate "C"',
+            [self.account],
+        )
+        assert rows == [
+            {"actor": name, "spent": spent, "held": held}
+            for name in sorted(self.model.budgets)
+            for spent, held in [self.model.used(name, self.now)]
+        ]
         left = [(lot["remaining"], lot["held"]) for lot in lots(self.admin, self.account)]
         assert left == [(lot.remaining, lot.held) for lot in self.model.lots]
 

@@ -183,6 +183,45 @@ from billing.set_credit_limits(
     low_balance_threshold => 50
 );
 
+-- set_budget
+select actor, cap, period, parent, path
+from billing.set_budget(
+    account_id => 'a0000000-0000-0000-0000-000000000001', actor => 'member:1', cap => 500, period => 'month'
+);
+
+-- set_budget
+-- Of these, an agent may spend at most 20 a day.
+select actor, cap, period, parent, path
+from billing.set_budget(
+    account_id => 'a0000000-0000-0000-0000-000000000001', actor => 'agent:writer', cap => 20, period => 'day',
+    parent => 'member:1'
+);
+
+-- spend_credits
+-- An agent spends: the entry names it, and its budgets count it.
+select amount, actor
+from billing.spend_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 3, idempotency_key => 'chapter-1',
+    actor => 'agent:writer'
+);
+
+-- spend_credits fails
+-- More than its budget allows.
+select billing.spend_credits(
+    account_id => 'a0000000-0000-0000-0000-000000000001', amount => 18, idempotency_key => 'chapter-2',
+    actor => 'agent:writer'
+);
+
+-- remove_budget
+select actor, cap, period
+from billing.remove_budget(account_id => 'a0000000-0000-0000-0000-000000000001', actor => 'agent:writer');
+
+-- period_start
+select billing.period_start(period => 'week', moment => '2030-02-01 12:00Z');
+
+-- period_end
+select billing.period_end(period => 'week', period_start => '2030-01-28 00:00Z');
+
 -- credit_statement as ada
 select * from public.credit_statement(
     account_id => 'a0000000-0000-0000-0000-000000000001', period_start => '2030-01-01', period_end => '2030-02-01'
@@ -190,6 +229,11 @@ select * from public.credit_statement(
 
 -- credit_usage as ada
 select * from public.credit_usage(
+    account_id => 'a0000000-0000-0000-0000-000000000001', period_start => '2030-01-01', period_end => '2030-02-01'
+);
+
+-- credit_usage_by_actor as ada
+select * from public.credit_usage_by_actor(
     account_id => 'a0000000-0000-0000-0000-000000000001', period_start => '2030-01-01', period_end => '2030-02-01'
 );
 

@@ -130,8 +130,10 @@ SECURITY_DEFINERS = {
     "billing.retry_notification",
     "billing.retry_stripe_event",
     "billing.review_held_credits",
+    "billing.remove_budget",
     "billing.revoke_grant",
     "billing.schedule_credits",
+    "billing.set_budget",
     "billing.set_credit_limits",
     "billing.set_recharge",
     "billing.settle_stripe_events",
@@ -179,6 +181,7 @@ SECURITY_DEFINERS = {
 # Private helpers without a clause of their own, so that the planner can inline them: pure expressions whose names are
 # those of pg_catalog or fully qualified.
 INLINED = {
+    "billing._budget_names",
     "billing._description_of_move",
     "billing._entry",
     "billing._first_slot",
@@ -189,9 +192,11 @@ INLINED = {
     "billing._moment_text",
     "billing._months",
     "billing._moved",
+    "billing._room_in_budget",
     "billing._seats",
     "billing._slot",
     "billing._slot_number",
+    "billing.period_start",
 }
 PINNED = {"search_path=pg_catalog, pg_temp"}
 

@@ -39,12 +39,14 @@ OWN_ROWS = {
     "billing.credit_grants": "account_id",
     "billing.credit_holds": "account_id",
     "billing.credit_hold_lots": "hold_id",
+    "billing.budgets": "account_id",
     "billing.recharge_settings": "account_id",
     "billing.recharges": "account_id",
     "public.billing_account": "account_id",
     "public.billing_entitlements": "account_id",
     "public.credit_balance": "account_id",
     "public.credit_history": "account_id",
+    "public.budgets": "account_id",
     "public.billing_subscription": "account_id",
     "public.team_invitations": "account_id",
 }
@@ -89,6 +91,7 @@ def customer_with_everything(database: Database, conn: Connection, name: str) ->
         [account_id, name.encode()],
     )
     call(conn, "hold_credits", account_id=account_id, amount=1, idempotency_key="job")
+    call(conn, "set_budget", account_id=account_id, actor="agent:x", cap=1, period="day")
     return user_id, account_id
 
 

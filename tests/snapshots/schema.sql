@@ -232,6 +232,35 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._actors_of_budget(account_id uuid, actor text) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_actors text[] := array(
+        select _actors_of_budget.actor
+        union
+        select budgets.actor from billing.budgets
+        where budgets.account_id = _actors_of_budget.account_id and _actors_of_budget.actor = any (budgets.path)
+    );
+begin
+    if exists (select from unnest(v_actors) as named (actor) where named.actor ~ '(^|:)[*]$') then
+        v_actors := array(
+            select unnest(v_actors)
+            union
+            select credit_entries.actor from billing.credit_entries
+            where credit_entries.account_id = _actors_of_budget.account_id and credit_entries.actor is not null
+                and credit_entries.kind in ('spend', 'capture', 'refund')
+            union
+            select credit_holds.actor from billing.credit_holds
+            where credit_holds.account_id = _actors_of_budget.account_id and credit_holds.actor is not null
+                and credit_holds.status = 'held'
+        );
+    end if;
+    return v_actors;
+end
+$_$;
+
 CREATE FUNCTION billing._adopt_customer(stripe_customer_id text, account_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1047,6 +1076,80 @@ begin
 end
 $$;
 
+CREATE TABLE billing.budgets (
+    account_id uuid NOT NULL,
+    actor text NOT NULL,
+    parent text,
+    path text[] NOT NULL,
+    cap bigint,
+    period text NOT NULL,
+    spent_in_period bigint DEFAULT 0 NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    held bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    epoch integer DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='70');
+
+COMMENT ON TABLE billing.budgets IS 'What members, agents and API keys may use of an account''s credits.';
+
+COMMENT ON COLUMN billing.budgets.actor IS 'Who spends, such as agent:writer; agent:* counts all agents without a budget of their own, * all others.';
+
+COMMENT ON COLUMN billing.budgets.parent IS 'The budget above it, which counts the same credits too; null: only the account''s cap is above it.';
+
+COMMENT ON COLUMN billing.budgets.path IS 'The actor, its parent and so on, up to the highest budget.';
+
+COMMENT ON COLUMN billing.budgets.cap IS 'Credits that may be spent in a period; null: it only counts.';
+
+COMMENT ON COLUMN billing.budgets.period IS 'hour, day, week, month (UTC) or total.';
+
+COMMENT ON COLUMN billing.budgets.spent_in_period IS 'Credits that the actor and the budgets below spent since period_start, less refunds.';
+
+COMMENT ON COLUMN billing.budgets.period_start IS 'When the counted period began; a later one begins with the next movement in it.';
+
+COMMENT ON COLUMN billing.budgets.held IS 'Credits that open holds of the actor and of the budgets below set aside; they count towards the cap.';
+
+COMMENT ON COLUMN billing.budgets.epoch IS 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
+
+CREATE FUNCTION billing._budget(account_id uuid, actor text) RETURNS billing.budgets
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_budget billing.budgets;
+begin
+    select * into v_budget from billing.budgets
+    where budgets.account_id = _budget.account_id and budgets.actor = _budget.actor;
+    if not found then
+        raise exception 'account % has no budget %', _budget.account_id, coalesce(_budget.actor, 'null')
+            using errcode = 'TB095', hint = 'The view budgets lists them. set_budget makes one.';
+    end if;
+    return v_budget;
+end
+$$;
+
+CREATE FUNCTION billing._budget_names(actor text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select array[_budget_names.actor, split_part(_budget_names.actor, ':', 1) || ':*', '*']
+$$;
+
+CREATE FUNCTION billing._budget_path(account_id uuid, actor text) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (
+        select budgets.path from billing.budgets
+        where budgets.account_id = _budget_path.account_id
+            and budgets.actor = any (billing._budget_names(_budget_path.actor))
+        order by array_position(billing._budget_names(_budget_path.actor), budgets.actor)
+        limit 1
+    );
+end
+$$;
+
 CREATE TABLE billing.credit_consumptions (
     entry_id bigint NOT NULL,
     grant_id bigint NOT NULL,
@@ -1085,6 +1188,8 @@ COMMENT ON COLUMN billing.credit_entries.balance_after IS 'The account''s balanc
 COMMENT ON COLUMN billing.credit_entries.debt IS 'By how much it increased the account''s debt; negative: repaid.';
 
 COMMENT ON COLUMN billing.credit_entries.up_to IS 'The requested amount of a spend with up_to; else null.';
+
+COMMENT ON COLUMN billing.credit_entries.actor IS 'Who spent, such as agent:writer, or the administrator who corrected something.';
 
 COMMENT ON COLUMN billing.credit_entries.occurred_at IS 'When it happened, in billing time; created_at is when it was written.';
 
@@ -1293,6 +1398,7 @@ CREATE TABLE billing.credit_holds (
     description text,
     metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
     feature text,
+    actor text,
     idempotency_key billing.idempotency_key NOT NULL,
     release_key billing.idempotency_key,
     frozen_grant_id bigint,
@@ -1306,6 +1412,8 @@ CREATE TABLE billing.credit_holds (
 );
 
 COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, released or expired.';
+
+COMMENT ON COLUMN billing.credit_holds.actor IS 'Who spends the held credits, such as agent:writer.';
 
 COMMENT ON COLUMN billing.credit_holds.release_key IS 'The idempotency key of its release.';
 
@@ -1353,6 +1461,21 @@ begin
             and credit_entries.idempotency_key = _check_key_is_new.idempotency_key
     ) then
         perform billing._raise_key_reused(_check_key_is_new.idempotency_key);
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_may_set_budgets(account_id uuid) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if not billing._sees_every_account() and not (
+        billing._is_active_user(auth.uid())
+        and _check_may_set_budgets.account_id = any (array(select billing.my_managed_account_ids()))
+    ) then
+        raise exception 'you may not change the budgets of account %', coalesce(_check_may_set_budgets.account_id::text, 'null')
+            using errcode = 'TB097', hint = 'The owner of an account and the admins of a team may. Ask one of them.';
     end if;
 end
 $$;
@@ -1538,6 +1661,19 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._checked_actor(actor text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if length(_checked_actor.actor) not between 1 and 255 then
+        raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+    end if;
+    return _checked_actor.actor;
+end
+$$;
+
 CREATE FUNCTION billing._checked_amount(amount numeric) RETURNS bigint
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1579,6 +1715,27 @@ begin
             using errcode = 'TB005', hint = 'Pass credits as a whole number.';
     end if;
     return _checked_limit.amount::bigint;
+end
+$$;
+
+CREATE FUNCTION billing._checked_path(account_id uuid, actor text, parent text, below integer) RETURNS text[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_path text[] := array[_checked_path.actor];
+begin
+    if _checked_path.parent is not null then
+        v_path := v_path || (billing._budget(_checked_path.account_id, _checked_path.parent)).path;
+    end if;
+    if _checked_path.actor = any (v_path[2:]) then
+        raise exception 'budget % would be above itself', _checked_path.actor
+            using errcode = 'TB094', hint = 'Pass a parent that is not below this budget.';
+    elsif cardinality(v_path) + _checked_path.below > 5 then
+        raise exception 'budget % would make a path of more than 5 budgets', _checked_path.actor
+            using errcode = 'TB094', hint = 'Pass a parent that is higher in the tree.';
+    end if;
+    return v_path;
 end
 $$;
 
@@ -1993,6 +2150,60 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._count_actors(account_id uuid, actors text[], sign integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.budgets
+    set spent_in_period = budgets.spent_in_period + _count_actors.sign * moved.spent,
+        held = budgets.held + _count_actors.sign * moved.held
+    from (
+        select level.actor, sum(used.spent)::bigint as spent, sum(used.held)::bigint as held
+        from unnest(_count_actors.actors) as named (actor)
+        join billing.budgets as level
+            on level.account_id = _count_actors.account_id
+            and level.actor = any (billing._budget_path(_count_actors.account_id, named.actor))
+        cross join lateral billing._used_by(_count_actors.account_id, named.actor, level.period_start) as used
+        group by level.actor
+    ) as moved
+    where budgets.account_id = _count_actors.account_id and budgets.actor = moved.actor
+        and (moved.spent <> 0 or moved.held <> 0);
+end
+$$;
+
+CREATE FUNCTION billing._count_in_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamp with time zone, is_judged boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_found record := billing._find_budgets(
+        _count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment
+    );
+    v_amount bigint := _count_in_budgets.spent + _count_in_budgets.held;
+begin
+    if _count_in_budgets.is_judged and v_found.room < v_amount then
+        perform billing._raise_over_budget(
+            _count_in_budgets.account_id, _count_in_budgets.actor, v_amount, _count_in_budgets.moment
+        );
+    end if;
+    if v_found.places is not null then
+        update billing.budgets
+        set spent_in_period = case
+                    when budgets.period_start < billing.period_start(budgets.period, _count_in_budgets.moment) then 0
+                    else budgets.spent_in_period
+                end + case when _count_in_budgets.moment < budgets.period_start then 0 else _count_in_budgets.spent end,
+            period_start = greatest(
+                budgets.period_start, billing.period_start(budgets.period, _count_in_budgets.moment)
+            ),
+            held = budgets.held + _count_in_budgets.held,
+            epoch = budgets.epoch + (random() < 0.02)::integer
+        where budgets.ctid = any (v_found.places);
+    end if;
+end
+$$;
+
 CREATE TABLE billing.credit_balances (
     account_id uuid NOT NULL,
     balance bigint DEFAULT 0 NOT NULL,
@@ -2005,6 +2216,7 @@ CREATE TABLE billing.credit_balances (
     written_off_at timestamp with time zone,
     next_due_at timestamp with time zone,
     may_spend boolean DEFAULT true NOT NULL,
+    has_budgets boolean DEFAULT false NOT NULL,
     overdraft bigint DEFAULT 0 NOT NULL,
     spend_cap bigint,
     spend_cap_period text,
@@ -2040,9 +2252,11 @@ COMMENT ON COLUMN billing.credit_balances.next_due_at IS 'The earliest time at w
 
 COMMENT ON COLUMN billing.credit_balances.may_spend IS 'False while the account is frozen or closed; see accounts.';
 
+COMMENT ON COLUMN billing.credit_balances.has_budgets IS 'True if the account has rows in budgets.';
+
 COMMENT ON COLUMN billing.credit_balances.overdraft IS 'How far spending may go below zero.';
 
-COMMENT ON COLUMN billing.credit_balances.spend_cap IS 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
+COMMENT ON COLUMN billing.credit_balances.spend_cap IS 'Credits that may be spent in a spend_cap_period (hour, day, week, month by UTC, or total); null: no cap.';
 
 COMMENT ON COLUMN billing.credit_balances.spent_in_period IS 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
 
@@ -2063,9 +2277,14 @@ declare
     v_room bigint := billing._room_under_cap(v_balance);
 begin
     if _count_spend.amount > v_room then
-        raise exception 'account % may spend % more credits this %, % are needed', v_balance.account_id,
-            v_room, v_balance.spend_cap_period, _count_spend.amount
+        raise exception 'account % may spend % more credits %, % are needed', v_balance.account_id,
+            v_room, billing._in_words(v_balance.spend_cap_period), _count_spend.amount
             using errcode = 'TB021',
+            detail = jsonb_build_object(
+                'budget', null, 'cap', v_balance.spend_cap, 'period', v_balance.spend_cap_period, 'left', v_room,
+                'needed', _count_spend.amount,
+                'resets_at', billing.period_end(v_balance.spend_cap_period, v_balance.spend_period_start)
+            )::text,
             hint = 'Release holds that are not needed, wait for the next period, or raise the cap with set_credit_limits.';
     end if;
     v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
@@ -3047,17 +3266,24 @@ begin
 
     update billing.credit_entries
     set description = null, metadata = '{}',
-        actor = billing._without_names(credit_entries.actor, _erase_rows.names)
+        actor = billing._without_spender(credit_entries, _erase_rows.names)
     where credit_entries.account_id = v_account_id
         and (
             credit_entries.description is not null or credit_entries.metadata::jsonb <> '{}'
-            or billing._without_names(credit_entries.actor, _erase_rows.names) <> credit_entries.actor
+            or billing._without_spender(credit_entries, _erase_rows.names) <> credit_entries.actor
         );
     update billing.credit_grants set description = null
     where credit_grants.account_id = v_account_id and credit_grants.description is not null;
-    update billing.credit_holds set description = null, metadata = '{}'
+    delete from billing.budgets where budgets.account_id = v_account_id;
+    update billing.credit_balances set has_budgets = false
+    where credit_balances.account_id = v_account_id and credit_balances.has_budgets;
+    update billing.credit_holds
+    set description = null, metadata = '{}', actor = case when credit_holds.actor is not null then 'erased' end
     where credit_holds.account_id = v_account_id
-        and (credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}');
+        and (
+            credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}'
+            or credit_holds.actor <> 'erased'
+        );
     update billing.credit_revocations
     set reason = 'erased', actor = billing._without_names(credit_revocations.actor, _erase_rows.names)
     where credit_revocations.account_id = v_account_id
@@ -3324,6 +3550,9 @@ begin
     select 'credit_holds', to_jsonb(holds) from billing.credit_holds as holds
     where holds.account_id = v_account_id order by holds.created_at;
     return query
+    select 'budgets', to_jsonb(budgets) from billing.budgets
+    where budgets.account_id = v_account_id order by budgets.actor;
+    return query
     select 'credit_hold_lots', to_jsonb(reserved) from billing.credit_hold_lots as reserved
     join billing.credit_holds as holds on holds.id = reserved.hold_id
     where holds.account_id = v_account_id;
@@ -3377,6 +3606,38 @@ begin
     if found then
         perform billing._tell_of_failed_action(v_action);
     end if;
+end
+$$;
+
+CREATE FUNCTION billing._find_budgets(account_id uuid, actor text, moment timestamp with time zone, OUT places tid[], OUT room bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_name text;
+begin
+    foreach v_name in array billing._budget_names(_find_budgets.actor) loop
+        select array_agg(level.place), min(level.room) into places, room
+        from unnest((
+            select budgets.path from billing.budgets
+            where uuid_hash(budgets.account_id) = uuid_hash(_find_budgets.account_id)
+                and budgets.account_id is not distinct from _find_budgets.account_id and budgets.actor = v_name
+            order by budgets.epoch desc
+            limit 1
+        )) as name
+        cross join lateral (
+            select budgets.ctid as place, billing._room_in_budget(budgets, _find_budgets.moment) as room
+            from billing.budgets
+            where uuid_hash(budgets.account_id) = uuid_hash(_find_budgets.account_id)
+                and budgets.account_id is not distinct from _find_budgets.account_id and budgets.actor = name
+            order by budgets.epoch desc
+            limit 1
+        ) as level;
+        exit when places is not null;
+    end loop;
 end
 $$;
 
@@ -4244,7 +4505,7 @@ CREATE FUNCTION billing._in_running_period(balance billing.credit_balances) RETU
     AS $$
 declare
     v_balance billing.credit_balances := _in_running_period.balance;
-    v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
+    v_period_start timestamptz := billing.period_start(v_balance.spend_cap_period, billing.current_time());
 begin
     -- Only forward: a started period is never counted again.
     if coalesce(v_balance.spend_period_start < v_period_start, true) then
@@ -4253,6 +4514,13 @@ begin
     end if;
     return v_balance;
 end
+$$;
+
+CREATE FUNCTION billing._in_words(period text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case _in_words.period when 'total' then 'in total' else 'this ' || _in_words.period end
 $$;
 
 CREATE FUNCTION billing._invoice_rank(status text) RETURNS integer
@@ -5501,8 +5769,8 @@ CREATE FUNCTION billing._moved(balance billing.credit_balances, amount bigint, d
         (_moved.balance).account_id, (_moved.balance).balance + _moved.amount, (_moved.balance).held,
         (_moved.balance).debt, (_moved.balance).withheld, (_moved.balance).carried, (_moved.balance).written_off_debt,
         (_moved.balance).written_off_withheld, (_moved.balance).written_off_at,
-        least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).overdraft,
-        (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
+        least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).has_budgets,
+        (_moved.balance).overdraft, (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
         (_moved.balance).spend_period_start, (_moved.balance).low_balance_threshold, (_moved.balance).is_low,
         (_moved.balance).recharge_below, (_moved.balance).updated_at, (_moved.balance).epoch
     )::billing.credit_balances
@@ -6684,15 +6952,28 @@ declare
     v_spends billing.credit_entries[] := _post_spends.spends;
     v_number integer := cardinality(v_spends);
     v_total numeric;
+    v_has_actor boolean;
     v_debt bigint;
 begin
-    select -sum(spend.amount) into v_total from unnest(v_spends) as spend;
+    select -sum(spend.amount), count(spend.actor) > 0 into v_total, v_has_actor from unnest(v_spends) as spend;
     if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
         perform billing._raise_insufficient(
             v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
         );
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
+    end if;
+    if v_balance.has_budgets and v_has_actor then
+        perform billing._count_in_budgets(
+            v_balance.account_id, actors.actor, actors.spent, 0, actors.moment, is_judged => true
+        )
+        from (
+            select spend.actor, -sum(spend.amount)::bigint as spent, max(spend.occurred_at) as moment
+            from unnest(v_spends) as spend
+            where spend.actor is not null
+            group by spend.actor
+            order by spend.actor
+        ) as actors;
     end if;
     -- Lots contain balance + debt. The last credits are beyond them.
     v_debt := greatest(v_total - v_balance.debt - (v_balance.balance - v_balance.held), 0);
@@ -7119,6 +7400,35 @@ begin
         coalesce((_raise_not_linked.invoice).stripe_customer_id, 'null'), (_raise_not_linked.invoice).stripe_invoice_id
         using errcode = 'TB011', detail = coalesce((_raise_not_linked.invoice).stripe_customer_id, ''),
         hint = 'Call billing.link_customer(account_id, stripe_customer_id). The event is then retried automatically.';
+end
+$$;
+
+CREATE FUNCTION billing._raise_over_budget(account_id uuid, actor text, amount bigint, moment timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_budget billing.budgets;
+    v_left bigint;
+begin
+    select * into v_budget from billing.budgets
+    where budgets.account_id = _raise_over_budget.account_id and budgets.cap is not null
+        and budgets.actor = any (billing._budget_path(_raise_over_budget.account_id, _raise_over_budget.actor))
+    order by billing._room_in_budget(budgets, _raise_over_budget.moment), cardinality(budgets.path) desc
+    limit 1;
+    v_left := greatest(billing._room_in_budget(v_budget, _raise_over_budget.moment), 0);
+    raise exception 'budget % of account % allows % more credits %, % are needed', v_budget.actor, v_budget.account_id,
+        v_left, billing._in_words(v_budget.period), _raise_over_budget.amount
+        using errcode = 'TB091',
+        detail = jsonb_build_object(
+            'actor', _raise_over_budget.actor, 'budget', v_budget.actor, 'cap', v_budget.cap,
+            'period', v_budget.period, 'left', v_left, 'needed', _raise_over_budget.amount,
+            'resets_at', billing.period_end(
+                v_budget.period,
+                greatest(v_budget.period_start, billing.period_start(v_budget.period, _raise_over_budget.moment))
+            )
+        )::text,
+        hint = 'Wait for the next period, release holds that are not needed, or raise the cap with set_budget.';
 end
 $$;
 
@@ -8459,6 +8769,16 @@ CREATE FUNCTION billing._revoked_by_hand(grant_id bigint) RETURNS bigint
     where credit_revocations.grant_id = _revoked_by_hand.grant_id and credit_revocations.business_key is null
 $$;
 
+CREATE FUNCTION billing._room_in_budget(budget billing.budgets, moment timestamp with time zone) RETURNS bigint
+    LANGUAGE sql STABLE
+    AS $$
+    select (_room_in_budget.budget).cap - (_room_in_budget.budget).held - case
+        when (_room_in_budget.budget).period_start
+            < billing.period_start((_room_in_budget.budget).period, _room_in_budget.moment) then 0
+        else (_room_in_budget.budget).spent_in_period
+    end
+$$;
+
 CREATE FUNCTION billing._room_under_cap(balance billing.credit_balances) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8640,6 +8960,13 @@ begin
     select array_agg(due.id), count(*) into v_hold_ids, holds_expired from due;
     if holds_expired > 0 then
         perform billing._release_pins(v_hold_ids);
+        perform billing._count_in_budgets(holds.account_id, holds.actor, 0, -holds.pinned, _settle_due.as_of) from (
+            select credit_holds.account_id, credit_holds.actor,
+                sum(credit_holds.amount - credit_holds.captured)::bigint as pinned
+            from billing.credit_holds
+            where credit_holds.id = any (v_hold_ids) and credit_holds.actor is not null
+            group by credit_holds.account_id, credit_holds.actor
+        ) as holds;
         perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
         where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
         perform billing._claim_returned_credits(holds.account_id, _settle_due.as_of) from (
@@ -8747,6 +9074,9 @@ begin
     if v_pinned > 0 then
         update billing.credit_balances set held = credit_balances.held - v_pinned, updated_at = now()
         where credit_balances.account_id = v_hold.account_id;
+        if v_hold.actor is not null then
+            perform billing._count_in_budgets(v_hold.account_id, v_hold.actor, 0, -v_pinned, billing.current_time());
+        end if;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
         perform billing._repay_debt(v_hold.account_id);
         perform billing._claim_returned_credits(v_hold.account_id);
@@ -8978,7 +9308,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._spend_judged(account_id uuid, amount bigint, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) RETURNS billing.credit_entries
+CREATE FUNCTION billing._spend_judged(account_id uuid, amount bigint, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean, actor text) RETURNS billing.credit_entries
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -8988,6 +9318,7 @@ declare
     v_amount bigint := _spend_judged.amount;
     v_up_to bigint := case when _spend_judged.up_to then v_amount end;
     v_now timestamptz;
+    v_room bigint;
     v_balance billing.credit_balances;
     v_entry billing.credit_entries;
 begin
@@ -9001,10 +9332,10 @@ begin
     if found then
         if (
             v_entry.kind, coalesce(v_entry.up_to, -v_entry.amount), v_entry.up_to is not null, v_entry.description,
-            v_entry.metadata, v_entry.feature, v_entry.reference_id
+            v_entry.metadata, v_entry.feature, v_entry.reference_id, v_entry.actor
         ) is distinct from (
             'spend', v_amount, v_up_to is not null, _spend_judged.description, _spend_judged.metadata,
-            _spend_judged.feature, _spend_judged.reference_id
+            _spend_judged.feature, _spend_judged.reference_id, _spend_judged.actor
         ) then
             perform billing._raise_key_reused(_spend_judged.idempotency_key);
         end if;
@@ -9023,6 +9354,10 @@ begin
             -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
         end if;
+        if v_balance.has_budgets and _spend_judged.actor is not null then
+            v_room := (billing._find_budgets(v_balance.account_id, _spend_judged.actor, v_now)).room;
+            v_amount := least(v_amount, case when v_room is not null then greatest(v_room, 1) end);
+        end if;
     end if;
     if v_amount <= 0 then
         perform billing._raise_insufficient(v_balance.account_id, 0, _spend_judged.amount);
@@ -9030,8 +9365,8 @@ begin
     v_entry := billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -v_amount, up_to => v_up_to,
         source => 'app', reference_id => _spend_judged.reference_id, description => _spend_judged.description,
-        feature => _spend_judged.feature, metadata => _spend_judged.metadata, key_space => 'caller',
-        idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
+        feature => _spend_judged.feature, metadata => _spend_judged.metadata, actor => _spend_judged.actor,
+        key_space => 'caller', idempotency_key => _spend_judged.idempotency_key, occurred_at => v_now
     );
     return (billing._post_spends(v_balance, array[v_entry]))[1];
 end
@@ -9647,6 +9982,31 @@ CREATE FUNCTION billing._up_since() RETURNS timestamp with time zone
     select pg_postmaster_start_time()
 $$;
 
+CREATE FUNCTION billing._used_by(account_id uuid, actor text, since timestamp with time zone, OUT spent bigint, OUT held bigint) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    AS $$
+begin
+    select coalesce(sum(
+        case
+            when credit_entries.kind = 'refund' then billing._counted_by_cap(credit_entries, _used_by.since)
+            else -credit_entries.amount
+        end
+    ), 0)
+    into spent
+    from billing.credit_entries
+    where credit_entries.account_id = _used_by.account_id and credit_entries.actor = _used_by.actor
+        and credit_entries.occurred_at >= _used_by.since
+        and credit_entries.kind in ('spend', 'capture', 'refund');
+    select coalesce(sum(credit_holds.amount - credit_holds.captured), 0) into held
+    from billing.credit_holds
+    where credit_holds.account_id = _used_by.account_id and credit_holds.actor = _used_by.actor
+        and credit_holds.status = 'held';
+end
+$$;
+
 CREATE FUNCTION billing._waiting_reason(subscription billing.subscriptions, is_closed boolean) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9915,7 +10275,8 @@ declare
 begin
     select spend.idempotency_key into v_key
     from jsonb_to_recordset(_without_repeats.spends) as spend (
-        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+        actor text
     )
     left join lateral (
         select * from billing.credit_entries
@@ -9925,14 +10286,16 @@ begin
     ) as held on true
     group by spend.idempotency_key, held.id
     having count(distinct (
-            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
+            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id,
+            spend.actor
         )) > 1
         or held.id is not null and bool_or(
             (
                 'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
-                spend.reference_id
+                spend.reference_id, spend.actor
             ) is distinct from (
-                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
+                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id,
+                held.actor
             ) or held.up_to is not null
         )
     limit 1;
@@ -9954,6 +10317,17 @@ begin
         ) as fresh
     );
 end
+$$;
+
+CREATE FUNCTION billing._without_spender(entry billing.credit_entries, names text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when (_without_spender.entry).kind in ('spend', 'capture', 'refund') and (_without_spender.entry).actor is not null
+            then 'erased'
+        else billing._without_names((_without_spender.entry).actor, _without_spender.names)
+    end
 $$;
 
 CREATE FUNCTION billing._worth(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone) RETURNS SETOF billing.credit_move
@@ -10745,6 +11119,48 @@ begin
     join billing.credit_entries as spends on spends.id = given_back.reverses_entry_id
     where given_back.amount > -spends.amount;
 
+    -- What each actor spent counts in its budget and in those above it.
+    if exists (select from billing.budgets where budgets.account_id = account_ledger_discrepancies.account_id) then
+        return query
+        select judged.invariant, judged.detail
+        from billing.budgets as b
+        cross join lateral (
+            select coalesce(sum(s.spent), 0) as spent, coalesce(sum(s.held), 0) as held
+            from (
+                select spends.actor, -sum(spends.amount) as spent, 0 as held from billing.credit_entries as spends
+                left join billing.credit_entries as original on original.id = spends.reverses_entry_id
+                where spends.account_id = b.account_id and spends.kind in ('spend', 'capture', 'refund')
+                    and coalesce(original.occurred_at, spends.occurred_at) >= b.period_start
+                group by spends.actor
+                union all
+                select h.actor, 0, sum(h.amount - h.captured) from billing.credit_holds as h
+                where h.account_id = b.account_id and h.status = 'held'
+                group by h.actor
+            ) as s
+            where s.actor is not null and b.actor = any (billing._budget_path(b.account_id, s.actor))
+        ) as used
+        cross join lateral (
+            select
+                'budget_spent_what_its_actors_spent',
+                format('budget %s: spent %s since %s, entries %s', b.actor, b.spent_in_period, b.period_start, used.spent)
+            where b.spent_in_period <> used.spent
+            union all
+            select
+                'budget_holds_what_its_actors_hold',
+                format('budget %s: held %s, holds %s', b.actor, b.held, used.held)
+            where b.held <> used.held
+            union all
+            select
+                'budget_is_below_its_parent',
+                format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
+            where b.parent is not null and not exists (
+                select from billing.budgets as above
+                where above.account_id = b.account_id and above.actor = b.parent and b.path = b.actor || above.path
+            )
+        ) as judged (invariant, detail)
+        where b.account_id = account_ledger_discrepancies.account_id;
+    end if;
+
     if v_balance.account_id is null then
         return query select 'account_has_a_balance', 'no row in credit_balances' where v_account.id is not null;
         return;
@@ -10758,6 +11174,9 @@ begin
     return query
     select 'balance_knows_who_may_spend', format('may_spend %s, the account says otherwise', v_balance.may_spend)
     where v_balance.may_spend <> (v_account.frozen_at is null and v_account.closed_at is null)
+    union all
+    select 'balance_knows_of_budgets', format('has_budgets is %s, which is wrong', v_balance.has_budgets)
+    where v_balance.has_budgets <> exists (select from billing.budgets where budgets.account_id = v_balance.account_id)
     union all
     select 'balance_is_the_sum_of_entries', format('balance %s, entries %s', v_balance.balance, v_entries.total)
     where v_balance.balance <> v_entries.total
@@ -11237,7 +11656,7 @@ begin
     v_entry := billing._entry(
         account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
         description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
-        metadata => capture_hold.metadata, hold_id => v_hold.id, key_space => 'caller',
+        metadata => capture_hold.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
         idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
     );
     with pins as (
@@ -11260,6 +11679,11 @@ begin
     )
     select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
     from captured;
+    if v_hold.actor is not null then
+        perform billing._count_in_budgets(
+            v_hold.account_id, v_hold.actor, v_amount, -v_amount, v_entry.occurred_at
+        );
+    end if;
     v_balance.held := v_balance.held - v_amount;
     v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
     update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
@@ -12297,7 +12721,7 @@ $$;
 
 COMMENT ON FUNCTION billing.has_feature(feature text, account_id uuid) IS 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
 
-CREATE FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
+CREATE FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, actor text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -12307,14 +12731,18 @@ declare
     v_hold billing.credit_holds;
 begin
     perform billing._checked_key(hold_credits.idempotency_key, hold_credits.metadata);
+    perform billing._checked_actor(hold_credits.actor);
     perform billing._lock_balance(hold_credits.account_id);
 
     select * into v_hold from billing.credit_holds
     where credit_holds.account_id = hold_credits.account_id
         and credit_holds.idempotency_key = hold_credits.idempotency_key;
     if found then
-        if (v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature) is distinct from (
-            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature
+        if (
+            v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature, v_hold.actor
+        ) is distinct from (
+            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature,
+            hold_credits.actor
         ) then
             perform billing._raise_key_reused(hold_credits.idempotency_key);
         end if;
@@ -12329,13 +12757,19 @@ begin
     elsif v_balance.spend_cap is not null then
         perform billing._count_spend(v_balance, v_amount);
     end if;
+    if v_balance.has_budgets and hold_credits.actor is not null then
+        perform billing._count_in_budgets(
+            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time(), is_judged => true
+        );
+    end if;
 
     insert into billing.credit_holds (
-        account_id, amount, description, metadata, feature, idempotency_key, expires_in, expires_at
+        account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
     )
     values (
         hold_credits.account_id, v_amount, hold_credits.description, hold_credits.metadata, hold_credits.feature,
-        hold_credits.idempotency_key, hold_credits.expires_in, billing.current_time() + hold_credits.expires_in
+        hold_credits.actor, hold_credits.idempotency_key, hold_credits.expires_in,
+        billing.current_time() + hold_credits.expires_in
     )
     returning * into v_hold;
 
@@ -12367,7 +12801,7 @@ begin
 end
 $$;
 
-COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text) IS 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
+COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text, actor text) IS 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
 
 CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, meaning text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -12842,6 +13276,28 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.payment_reference(account_id uuid, expires_in interval) IS 'A client_reference_id that assigns a payment through a Payment Link to the account: add ?client_reference_id=… to the link''s URL.';
+
+CREATE FUNCTION billing.period_end(period text, period_start timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select case
+        when period_end.period <> 'total'
+            then (period_end.period_start at time zone 'UTC' + ('1 ' || period_end.period)::interval) at time zone 'UTC'
+    end
+$$;
+
+COMMENT ON FUNCTION billing.period_end(period text, period_start timestamp with time zone) IS 'When the period of a cap ends that began at a moment; of total: null.';
+
+CREATE FUNCTION billing.period_start(period text, moment timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$
+    select case period_start.period
+        when 'total' then timestamptz '1970-01-01 00:00:00Z' else date_trunc(period_start.period, period_start.moment, 'UTC')
+    end
+$$;
+
+COMMENT ON FUNCTION billing.period_start(period text, moment timestamp with time zone) IS 'When the period of a cap began that contains a moment: hour, day, week or month (UTC); of total, in 1970.';
 
 CREATE FUNCTION billing.prepare_checkout(user_id uuid, plan text, pack text, quantity numeric, success_url text, cancel_url text, save_card boolean DEFAULT false, account_id uuid DEFAULT NULL::uuid) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13717,12 +14173,15 @@ begin
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
-        refund_spend.metadata, null
+        refund_spend.metadata, v_spend.actor
     );
-    -- It no longer counts towards the cap of the period in which it was spent.
+    -- It no longer counts towards the cap and the budgets of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
     where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
         and v_spend.occurred_at >= credit_balances.spend_period_start;
+    if v_spend.actor is not null then
+        perform billing._count_in_budgets(v_spend.account_id, v_spend.actor, -v_amount, 0, v_spend.occurred_at);
+    end if;
     return v_entry;
 end
 $$;
@@ -13818,6 +14277,38 @@ begin
     where stripe_lookups.worker_pid = pg_backend_pid();
 end
 $$;
+
+CREATE FUNCTION billing.remove_budget(account_id uuid, actor text) RETURNS billing.budgets
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_budget billing.budgets;
+    v_below text;
+    v_actors text[];
+begin
+    perform billing._check_may_set_budgets(remove_budget.account_id);
+    perform billing._lock_balance(remove_budget.account_id);
+    v_budget := billing._budget(remove_budget.account_id, remove_budget.actor);
+    select min(budgets.actor) into v_below from billing.budgets
+    where budgets.account_id = v_budget.account_id and budgets.parent = v_budget.actor;
+    if v_below is not null then
+        raise exception 'budget % has other budgets below it, such as %', v_budget.actor, v_below
+            using errcode = 'TB096', hint = 'Remove these first, or give them another parent with set_budget.';
+    end if;
+    v_actors := billing._actors_of_budget(v_budget.account_id, v_budget.actor);
+    perform billing._count_actors(v_budget.account_id, v_actors, -1);
+    delete from billing.budgets
+    where budgets.account_id = v_budget.account_id and budgets.actor = v_budget.actor;
+    perform billing._count_actors(v_budget.account_id, v_actors, 1);
+    update billing.credit_balances
+    set has_budgets = exists (select from billing.budgets where budgets.account_id = credit_balances.account_id)
+    where credit_balances.account_id = v_budget.account_id;
+    return v_budget;
+end
+$$;
+
+COMMENT ON FUNCTION billing.remove_budget(account_id uuid, actor text) IS 'Removes a budget that has none below it, and returns it as it was. What its actor spent no longer counts in the budgets above.';
 
 CREATE FUNCTION billing.remove_member(account_id uuid, user_id uuid) RETURNS billing.account_members
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14252,6 +14743,58 @@ $$;
 
 COMMENT ON FUNCTION billing.schedule_credits(account_id uuid, amount numeric, effective_at timestamp with time zone, idempotency_key text, description text, source text, reference_id text, expires_at timestamp with time zone, priority integer) IS 'Grants credits that open at effective_at, once for each idempotency key, and returns the lot. Cancel it with revoke_grant.';
 
+CREATE FUNCTION billing.set_budget(account_id uuid, actor text, cap numeric, period text, parent text DEFAULT NULL::text) RETURNS billing.budgets
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_actor text := billing._checked_actor(coalesce(set_budget.actor, ''));
+    v_cap bigint := billing._checked_limit('cap', set_budget.cap);
+    v_budget billing.budgets;
+    v_depth integer;
+    v_path text[];
+    v_actors text[];
+begin
+    perform billing._check_may_set_budgets(set_budget.account_id);
+    if set_budget.period is null or set_budget.period not in ('hour', 'day', 'week', 'month', 'total') then
+        raise exception 'period is %, it must be hour, day, week, month or total', coalesce(set_budget.period, 'null')
+            using errcode = 'TB093', hint = 'Pass the period over which the cap counts.';
+    end if;
+    perform billing._lock_balance(set_budget.account_id);
+    perform billing._check_open(set_budget.account_id);
+
+    select * into v_budget from billing.budgets
+    where budgets.account_id = set_budget.account_id and budgets.actor = v_actor;
+    if v_budget.period = set_budget.period and v_budget.parent is not distinct from set_budget.parent then
+        update billing.budgets set cap = v_cap, updated_at = now()
+        where budgets.account_id = set_budget.account_id and budgets.actor = v_actor
+        returning * into v_budget;
+        return v_budget;
+    end if;
+
+    select coalesce(max(array_position(budgets.path, v_actor)), 1) - 1 into v_depth from billing.budgets
+    where budgets.account_id = set_budget.account_id and v_actor = any (budgets.path);
+    v_path := billing._checked_path(set_budget.account_id, v_actor, set_budget.parent, v_depth);
+    v_actors := billing._actors_of_budget(set_budget.account_id, v_actor);
+    perform billing._count_actors(set_budget.account_id, v_actors, -1);
+    insert into billing.budgets as held (account_id, actor, parent, path, cap, period, period_start)
+    values (
+        set_budget.account_id, v_actor, set_budget.parent, v_path, v_cap, set_budget.period,
+        billing.period_start(set_budget.period, billing.current_time())
+    )
+    on conflict on constraint budgets_pkey do update
+    set parent = excluded.parent, path = excluded.path, cap = excluded.cap, period = excluded.period,
+        period_start = excluded.period_start, updated_at = now();
+    update billing.credit_balances set has_budgets = true where credit_balances.account_id = set_budget.account_id;
+    update billing.budgets set path = budgets.path[: array_position(budgets.path, v_actor) - 1] || v_path
+    where budgets.account_id = set_budget.account_id and v_actor = any (budgets.path) and budgets.actor <> v_actor;
+    perform billing._count_actors(set_budget.account_id, v_actors, 1);
+    return billing._budget(set_budget.account_id, v_actor);
+end
+$$;
+
+COMMENT ON FUNCTION billing.set_budget(account_id uuid, actor text, cap numeric, period text, parent text) IS 'Sets the budget of a member, an agent or an API key: at most cap credits in a period, and no more than the budgets above it allow. cap null: it only counts.';
+
 CREATE FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric DEFAULT 0, spend_cap numeric DEFAULT NULL::numeric, spend_cap_period text DEFAULT NULL::text, low_balance_threshold numeric DEFAULT NULL::numeric) RETURNS billing.credit_balances
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -14263,23 +14806,23 @@ declare
     v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
-        or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
+        or set_credit_limits.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
         raise exception 'spend_cap and spend_cap_period must be set together'
-            using errcode = 'TB031', hint = 'Pass both, with day, week or month as the period. Pass neither for no cap.';
+            using errcode = 'TB031', hint = 'Pass both, with hour, day, week, month or total as the period. Pass neither for no cap.';
     end if;
     -- A cap also counts what was spent before it was set. Committed spends are added up before the lock is taken, which
     -- would block the account's movements; under the lock only those since then.
     if set_credit_limits.spend_cap is not null then
         select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
         where credit_entries.account_id = set_credit_limits.account_id;
-        v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+        v_period_start := billing.period_start(set_credit_limits.spend_cap_period, billing.current_time());
         v_spent := billing._spent_until(set_credit_limits.account_id, v_period_start, v_last_entry_id);
     end if;
     v_balance := billing._lock_balance(set_credit_limits.account_id);
     if set_credit_limits.spend_cap is not null then
-        if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
+        if v_period_start < billing.period_start(set_credit_limits.spend_cap_period, billing.current_time()) then
             -- A new period has started meanwhile.
-            v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+            v_period_start := billing.period_start(set_credit_limits.spend_cap_period, billing.current_time());
             v_spent := 0;
         end if;
         v_spent := v_spent + billing._spent_after(v_balance.account_id, v_period_start, v_last_entry_id);
@@ -14566,7 +15109,7 @@ $$;
 
 COMMENT ON FUNCTION billing.skip_notifications() IS 'Ends notifications that customers must not receive: their kind is not enabled, or settings.notification_deadline has passed.';
 
-CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
+CREATE FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
@@ -14579,12 +15122,21 @@ declare
     v_entry billing.credit_entries;
     v_left bigint;
     v_due_at timestamptz;
+    v_period text;
+    v_period_start timestamptz;
+    v_has_budgets boolean;
+    v_is_plain boolean;
     v_lot_id bigint;
 begin
-    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due is
-    -- checked afterwards, with the time at which the lock is held.
+    if spend_credits.actor is not null then
+        perform billing._checked_actor(spend_credits.actor);
+    end if;
+    -- The plain case, the common one: one statement locks, checks and moves the balance. Whether anything is due, and
+    -- whether the cap's period is still running, is checked afterwards, with the time at which the lock is held.
     update billing.credit_balances
     set balance = credit_balances.balance - v_amount, updated_at = now(),
+        spent_in_period = credit_balances.spent_in_period
+            + case when credit_balances.spend_cap is null then 0 else v_amount end,
         epoch = credit_balances.epoch + (random() < 0.02)::integer
     where uuid_hash(credit_balances.account_id) = uuid_hash(spend_credits.account_id)
         and credit_balances.account_id is not distinct from spend_credits.account_id
@@ -14596,22 +15148,35 @@ begin
             order by newest.epoch desc
             limit 1
         )
-        and not spend_credits.up_to and credit_balances.may_spend and credit_balances.spend_cap is null
+        and not spend_credits.up_to and credit_balances.may_spend
         and v_amount <= credit_balances.balance - credit_balances.held
-    returning credit_balances.balance, credit_balances.next_due_at into v_left, v_due_at;
+        and (
+            credit_balances.spend_cap is null
+            or v_amount <= credit_balances.spend_cap - credit_balances.spent_in_period - credit_balances.held
+        )
+    returning
+        credit_balances.balance, credit_balances.next_due_at, credit_balances.spend_cap_period,
+        credit_balances.spend_period_start, credit_balances.has_budgets
+    into v_left, v_due_at, v_period, v_period_start, v_has_budgets;
     if found then
         v_now := billing.current_time();
+        v_is_plain := (v_due_at > v_now) is not false
+            and (v_period is null or v_period_start = billing.period_start(v_period, v_now));
         insert into billing.credit_entries (
-            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, key_space,
-            idempotency_key, occurred_at
+            account_id, kind, amount, balance_after, source, reference_id, description, feature, metadata, actor,
+            key_space, idempotency_key, occurred_at
         )
         select
             spend_credits.account_id, 'spend', -v_amount, v_left, 'app', spend_credits.reference_id,
-            spend_credits.description, spend_credits.feature, spend_credits.metadata, 'caller', v_key, v_now
-        where (v_due_at > v_now) is not false
+            spend_credits.description, spend_credits.feature, spend_credits.metadata, spend_credits.actor, 'caller',
+            v_key, v_now
+        where v_is_plain
         on conflict do nothing
         returning * into v_entry;
         if found then
+            if v_has_budgets and v_entry.actor is not null then
+                perform billing._count_in_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now, is_judged => true);
+            end if;
             -- The first lot usually has enough.
             update billing.credit_grants
             set remaining = credit_grants.remaining - v_amount, epoch = credit_grants.epoch + (random() < 0.02)::integer
@@ -14631,18 +15196,20 @@ begin
             end if;
             return v_entry;
         end if;
-        -- The key was used before, or something is due first.
-        update billing.credit_balances set balance = credit_balances.balance + v_amount
+        -- The key was used before, something is due first, or another period of the cap has begun.
+        update billing.credit_balances
+        set balance = credit_balances.balance + v_amount,
+            spent_in_period = credit_balances.spent_in_period - case when v_period is null then 0 else v_amount end
         where credit_balances.account_id = spend_credits.account_id;
     end if;
     return billing._spend_judged(
         spend_credits.account_id, v_amount, v_key, spend_credits.description, spend_credits.metadata,
-        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.feature, spend_credits.reference_id, spend_credits.up_to, spend_credits.actor
     );
 end
 $$;
 
-COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean) IS 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
+COMMENT ON FUNCTION billing.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text, up_to boolean, actor text) IS 'Spends credits of an account, once for each idempotency key, and returns the entry. Fails below zero (TB001) and while frozen (TB003); with up_to it spends at most the available credits. Call it inside your own transaction.';
 
 CREATE FUNCTION billing.spend_credits_batch(spends jsonb) RETURNS SETOF billing.credit_entries
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14654,6 +15221,7 @@ declare
     v_new jsonb;
     v_repeated boolean;
     v_balance billing.credit_balances;
+    v_now timestamptz;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -14665,16 +15233,19 @@ begin
     select name into v_key
     from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
     where name not in (
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id'
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
+        'actor'
     )
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
-            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
     perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
-        billing._checked_amount(spend.amount)
-    from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);
+        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
+    from jsonb_to_recordset(spend_credits_batch.spends) as spend (
+        amount numeric, idempotency_key text, metadata jsonb, actor text
+    );
 
     for v_account_id in
         select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
@@ -14700,14 +15271,16 @@ begin
         if v_new is not null then
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
+            v_now := billing.current_time();
             perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
-                metadata => coalesce(spend.metadata, '{}'), key_space => 'caller',
-                idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
+                metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
+                idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
             from jsonb_to_recordset(v_new) as spend (
-                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+                actor text
             );
         end if;
     end loop;
@@ -14725,7 +15298,7 @@ begin
 end
 $_$;
 
-COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';
+COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor}, …]. Returns the entries in the same order; a used key returns its first entry.';
 
 CREATE FUNCTION billing.start_backfill(grant_current_period boolean DEFAULT false, restart boolean DEFAULT false) RETURNS TABLE(credits_since timestamp with time zone, grants_current_period boolean)
     LANGUAGE plpgsql
@@ -15738,6 +16311,23 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_budgets__sound() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    -- Null (no cap) violates no rule.
+    if least(new.spent_in_period, new.held, new.cap) < 0 then
+        perform billing._raise_unsound(tg_table_name, 'counters_and_cap_are_not_negative');
+    elsif new.period not in ('hour', 'day', 'week', 'month', 'total') then
+        perform billing._raise_unsound(tg_table_name, 'period_is_known');
+    elsif new.path[1] <> new.actor or new.path[2] is distinct from new.parent then
+        perform billing._raise_unsound(tg_table_name, 'path_begins_with_actor_and_parent');
+    end if;
+    return new;
+end
+$$;
+
 CREATE FUNCTION billing.tg_checkout_sessions__receipt() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15834,7 +16424,7 @@ begin
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
-        or new.spend_cap_period not in ('day', 'week', 'month') then
+        or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
         perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
     end if;
     return new;
@@ -16670,6 +17260,24 @@ $$;
 
 COMMENT ON FUNCTION public.credit_usage(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';
 
+CREATE FUNCTION public.credit_usage_by_actor(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS TABLE(day date, actor text, spends bigint, credits bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select
+        (credit_entries.occurred_at at time zone 'utc')::date, credit_entries.actor,
+        count(*) filter (where credit_entries.kind <> 'refund'), -sum(credit_entries.amount)::bigint
+    from billing.credit_entries
+    where credit_entries.account_id = credit_usage_by_actor.account_id
+        and credit_entries.kind in ('spend', 'capture', 'refund')
+        and credit_entries.occurred_at >= credit_usage_by_actor.period_start
+        and credit_entries.occurred_at < credit_usage_by_actor.period_end
+    group by 1, 2
+    order by 1, 2
+$$;
+
+COMMENT ON FUNCTION public.credit_usage_by_actor(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent by nobody in particular.';
+
 CREATE FUNCTION public.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16760,13 +17368,13 @@ $$;
 
 COMMENT ON FUNCTION public.has_feature(feature text, account_id uuid) IS 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
 
-CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text) RETURNS billing.credit_holds
+CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, actor text DEFAULT NULL::text) RETURNS billing.credit_holds
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.hold_credits(
         hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
-        hold_credits.description, hold_credits.metadata, hold_credits.feature
+        hold_credits.description, hold_credits.metadata, hold_credits.feature, hold_credits.actor
     )
 $$;
 
@@ -16838,6 +17446,13 @@ CREATE FUNCTION public.release_hold(hold_id uuid, idempotency_key text) RETURNS 
     )
 $$;
 
+CREATE FUNCTION public.remove_budget(account_id uuid, actor text) RETURNS billing.budgets
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.remove_budget(remove_budget.account_id, remove_budget.actor)
+$$;
+
 CREATE FUNCTION public.remove_member(account_id uuid, user_id uuid) RETURNS billing.account_members
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16900,6 +17515,15 @@ CREATE FUNCTION public.schedule_credits(account_id uuid, amount numeric, effecti
     )
 $$;
 
+CREATE FUNCTION public.set_budget(account_id uuid, actor text, cap numeric, period text, parent text DEFAULT NULL::text) RETURNS billing.budgets
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.set_budget(
+        set_budget.account_id, set_budget.actor, set_budget.cap, set_budget.period, set_budget.parent
+    )
+$$;
+
 CREATE FUNCTION public.set_credit_limits(account_id uuid, overdraft numeric DEFAULT 0, spend_cap numeric DEFAULT NULL::numeric, spend_cap_period text DEFAULT NULL::text, low_balance_threshold numeric DEFAULT NULL::numeric) RETURNS billing.credit_balances
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -16929,13 +17553,14 @@ $$;
 
 COMMENT ON FUNCTION public.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available.';
 
-CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false) RETURNS billing.credit_entries
+CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select billing.spend_credits(
         spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
-        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to,
+        spend_credits.actor
     )
 $$;
 
@@ -17055,7 +17680,7 @@ CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
                 CASE
                     WHEN (balances.next_due_at <= billing."current_time"()) THEN balances.*
                     ELSE NULL::billing.credit_balances
-                END) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)) settled ON (true));
+                END) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, has_budgets, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)) settled ON (true));
 
 COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out credits that are held or due to expire.';
 
@@ -18207,6 +18832,54 @@ COMMENT ON COLUMN public.billing_subscription.cancels_at IS 'When a cancellation
 
 COMMENT ON COLUMN public.billing_subscription.ended_at IS 'When the subscription ended; null while it has not.';
 
+CREATE VIEW public.budgets WITH (security_invoker='on') AS
+ SELECT account_id,
+    actor,
+    parent,
+    cap,
+    period,
+        CASE
+            WHEN (period_start < billing.period_start(period, billing."current_time"())) THEN (0)::bigint
+            ELSE spent_in_period
+        END AS spent,
+    held,
+        CASE
+            WHEN (cap IS NOT NULL) THEN GREATEST(((cap - held) -
+            CASE
+                WHEN (period_start < billing.period_start(period, billing."current_time"())) THEN (0)::bigint
+                ELSE spent_in_period
+            END), (0)::bigint)
+            ELSE NULL::bigint
+        END AS remaining,
+    billing.period_end(period, GREATEST(period_start, billing.period_start(period, billing."current_time"()))) AS resets_at,
+    created_at,
+    updated_at
+   FROM billing.budgets;
+
+COMMENT ON VIEW public.budgets IS 'Budgets of members, agents and API keys, and what is left of each.';
+
+COMMENT ON COLUMN public.budgets.account_id IS 'The account whose credits it limits.';
+
+COMMENT ON COLUMN public.budgets.actor IS 'Who spends, such as agent:writer.';
+
+COMMENT ON COLUMN public.budgets.parent IS 'The budget above it; null: only the account''s cap is above it.';
+
+COMMENT ON COLUMN public.budgets.cap IS 'Credits that may be spent in a period; null: it only counts.';
+
+COMMENT ON COLUMN public.budgets.period IS 'hour, day, week, month (UTC) or total.';
+
+COMMENT ON COLUMN public.budgets.spent IS 'Credits spent in the running period by the actor and the budgets below, less refunds.';
+
+COMMENT ON COLUMN public.budgets.held IS 'Credits that their open holds set aside.';
+
+COMMENT ON COLUMN public.budgets.remaining IS 'What the cap still allows; null: it has none. A budget above may allow less.';
+
+COMMENT ON COLUMN public.budgets.resets_at IS 'When the next period begins; null: never.';
+
+COMMENT ON COLUMN public.budgets.created_at IS 'When it was first set.';
+
+COMMENT ON COLUMN public.budgets.updated_at IS 'When it was last set.';
+
 CREATE VIEW public.credit_history WITH (security_invoker='on') AS
  SELECT id,
     account_id,
@@ -18280,6 +18953,9 @@ ALTER TABLE ONLY billing.alerts
 
 ALTER TABLE ONLY billing.backfilled_lists
     ADD CONSTRAINT backfilled_lists_pkey PRIMARY KEY (list);
+
+ALTER TABLE ONLY billing.budgets
+    ADD CONSTRAINT budgets_pkey PRIMARY KEY (account_id, actor);
 
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_pkey PRIMARY KEY (stripe_customer_id, card_fingerprint);
@@ -18505,6 +19181,8 @@ CREATE UNIQUE INDEX accounts_personal_owner ON billing.accounts USING btree (own
 
 CREATE UNIQUE INDEX alerts_open ON billing.alerts USING btree (kind, subject) WHERE (ended_at IS NULL);
 
+CREATE INDEX budgets_newest ON billing.budgets USING btree (uuid_hash(account_id), actor, epoch DESC);
+
 CREATE INDEX card_fingerprints_account ON billing.card_fingerprints USING btree (account_id);
 
 CREATE INDEX card_fingerprints_seen ON billing.card_fingerprints USING btree (card_fingerprint, first_seen_at, account_id);
@@ -18530,6 +19208,8 @@ CREATE INDEX credit_balances_newest ON billing.credit_balances USING btree (uuid
 CREATE INDEX credit_consumptions_given_back ON billing.credit_consumptions USING btree (grant_id, entry_id) WHERE ((amount)::bigint < 0);
 
 CREATE INDEX credit_consumptions_grant ON billing.credit_consumptions USING btree (grant_id);
+
+CREATE INDEX credit_entries_actor ON billing.credit_entries USING btree (account_id, actor, occurred_at) WHERE (actor IS NOT NULL);
 
 CREATE INDEX credit_entries_history ON billing.credit_entries USING btree (account_id, id DESC);
 
@@ -18805,6 +19485,10 @@ CREATE CONSTRAINT TRIGGER tg_accounts__owner_deleted AFTER UPDATE OF owner_id ON
 
 CREATE TRIGGER tg_accounts__pause_recharge AFTER UPDATE OF kind ON billing.accounts FOR EACH ROW WHEN (((old.kind = 'personal'::text) AND (new.kind = 'team'::text))) EXECUTE FUNCTION billing.tg_accounts__pause_recharge();
 
+CREATE TRIGGER tg_budgets__sound BEFORE INSERT OR UPDATE OF parent, path, cap, period ON billing.budgets FOR EACH ROW EXECUTE FUNCTION billing.tg_budgets__sound();
+
+CREATE TRIGGER tg_budgets__sound_counters BEFORE UPDATE ON billing.budgets FOR EACH ROW WHEN (((new.spent_in_period < 0) OR (new.held < 0))) EXECUTE FUNCTION billing.tg_budgets__sound();
+
 CREATE CONSTRAINT TRIGGER tg_checkout_sessions__receipt AFTER INSERT OR UPDATE OF payment_status, account_id ON billing.checkout_sessions DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.mode = 'payment'::text) AND (new.payment_status = 'paid'::text) AND (new.account_id IS NOT NULL))) EXECUTE FUNCTION billing.tg_checkout_sessions__receipt();
 
 CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON billing.clock FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_clock__local_only();
@@ -18891,6 +19575,9 @@ ALTER TABLE ONLY billing.account_members
 
 ALTER TABLE ONLY billing.accounts
     ADD CONSTRAINT accounts_owner_id_fkey FOREIGN KEY (owner_id) REFERENCES auth.users(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY billing.budgets
+    ADD CONSTRAINT budgets_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
 ALTER TABLE ONLY billing.card_fingerprints
     ADD CONSTRAINT card_fingerprints_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
@@ -19079,6 +19766,10 @@ CREATE POLICY accounts_select_own ON billing.accounts FOR SELECT TO authenticate
 ALTER TABLE billing.alerts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.backfilled_lists ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.budgets ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY budgets_select_own ON billing.budgets FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
 
 ALTER TABLE billing.card_fingerprints ENABLE ROW LEVEL SECURITY;
 

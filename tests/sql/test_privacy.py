@@ -91,7 +91,7 @@ KEPT = {
     "one of a few words of ours or of Stripe's": (
         "kind status role currency billing_reason collection_method mode payment_status risk_level failure_code "
         "failure_reason fraud_type closed_reason disarmed_reason shortfall_policy spend_cap_period action source "
-        "type api_version feature invariant audience reader brand paused_reason closed_as"
+        "type api_version feature invariant audience reader brand paused_reason closed_as period"
     ),
     "channels, not addresses": "delivered_to",
     "ids and numbers": "detail",
@@ -104,6 +104,9 @@ KEPT_IN = {
     "billing.recharges.reason": "a decline code",
     "billing.card_fingerprints.card_fingerprint": "part of the key; the row is deleted or kept",
     "billing.team_invitations.email": "the address by which a row is found; the row is deleted",
+    "billing.budgets.actor": "part of the key; the row is deleted",
+    "billing.budgets.parent": "the actor of another row, which is deleted",
+    "billing.budgets.path": "actors of rows that are deleted",
     "billing.erasures.reason": "the record of the erasure",
     "billing.erasures.actor": "the record of the erasure",
     "pgmq.q_stripe_events.message": "an event's id",
@@ -260,6 +263,7 @@ def live(database: Database, number: int, name: str) -> Life:
             app, account, 500, description=f"A gift for {life.words[1]}", metadata=Jsonb({"to": life.email})
         )
         spend(app, account, 20, description=life.words[2], metadata=Jsonb({"prompt": life.words[1]}))
+        call(app, "set_budget", account_id=account, actor=f"member:{life.email}", cap=50, period="month")
         hold(app, account, 10, description=life.words[1], metadata=Jsonb({"prompt": life.email}))
         [lot] = [each for each in lots(app, account) if each["entry_id"] == first["id"]]
         taken = revoke(app, lot["id"], 5, actor=life.email)

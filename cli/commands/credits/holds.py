@@ -7,7 +7,7 @@ from uuid import UUID
 import typer
 
 from cli.app import App
-from cli.call import Account, Amount, Description, Feature, Key, Part, key_or_new, perform
+from cli.call import Account, Amount, Description, Feature, Key, Part, Spender, key_or_new, perform
 from cli.database import account_id_of, connect, rows
 from cli.output import AsJson, print_rows
 
@@ -43,6 +43,7 @@ def hold(
     expires_in: ExpiresIn = "1 hour",
     description: Description = None,
     feature: Feature = None,
+    actor: Spender = None,
     as_json: AsJson = False,
 ) -> None:
     """Set credits aside, until they are captured, released or expire."""
@@ -55,6 +56,7 @@ def hold(
         expires_in=expires_in,
         description=description,
         feature=feature,
+        actor=actor,
     )
 
 

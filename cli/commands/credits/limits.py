@@ -16,9 +16,11 @@ app = App(panel="Limits")
 class Period(StrEnum):
     """What a cap is counted over."""
 
+    HOUR = "hour"
     DAY = "day"
     WEEK = "week"
     MONTH = "month"
+    TOTAL = "total"
 
 
 @app.command()

@@ -14,6 +14,7 @@ from cli.call import (
     Key,
     Part,
     Reference,
+    Spender,
     key_or_new,
     moment,
     perform,
@@ -71,6 +72,7 @@ def spend(
     feature: Feature = None,
     reference: Reference = None,
     up_to: Annotated[bool, typer.Option("--up-to", help="Take what is available, if that is less.")] = False,
+    actor: Spender = None,
     as_json: AsJson = False,
 ) -> None:
     """Take credits for something that was used.
@@ -87,6 +89,7 @@ def spend(
         feature=feature,
         reference_id=reference,
         up_to=up_to,
+        actor=actor,
     )
 
 

@@ -99,10 +99,17 @@ def statement(account: Account, since: Since = None, until: Until = None, as_jso
 
 
 @app.command()
-def usage(account: Account, since: Since = None, until: Until = None, as_json: AsJson = False) -> None:
+def usage(
+    account: Account,
+    since: Since = None,
+    until: Until = None,
+    by_actor: Annotated[bool, typer.Option("--by-actor", help="By who spent, not by feature.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """List credits spent, minus refunds, by day (UTC) and feature."""
+    function = "public.credit_usage_by_actor" if by_actor else "public.credit_usage"
     with connect() as conn:
-        found = call(conn, "public.credit_usage", **_period(conn, account, since, until))
+        found = call(conn, function, **_period(conn, account, since, until))
     print_rows(found, as_json=as_json, empty="nothing was spent", numbers=("spends", "credits"))
 
 

@@ -22,6 +22,7 @@ create table billing.credit_balances (
     written_off_at timestamptz,
     next_due_at timestamptz,
     may_spend boolean not null default true,
+    has_budgets boolean not null default false,
     overdraft bigint not null default 0,
     spend_cap bigint,
     spend_cap_period text,
@@ -66,6 +67,7 @@ create table billing.credit_entries (
 
 create index credit_entries_history on billing.credit_entries (account_id, id desc);
 create index credit_entries_time on billing.credit_entries (account_id, occurred_at);
+create index credit_entries_actor on billing.credit_entries (account_id, actor, occurred_at) where actor is not null;
 -- If statistics say that accounts have about one entry each, or if there are none yet, all three indexes cost the same
 -- for a key look-up, and only this one does not read the account's history. The last created index wins a tie, and the
 -- estimate of many entries for each account avoids the tie.
@@ -135,6 +137,7 @@ create table billing.credit_holds (
     description text,
     metadata billing.metadata not null default '{}',
     feature text,
+    actor text,
     idempotency_key billing.idempotency_key not null,
     release_key billing.idempotency_key,
     frozen_grant_id bigint references billing.credit_grants (id),
@@ -323,8 +326,9 @@ comment on column billing.credit_balances.written_off_withheld is 'Withholding t
 comment on column billing.credit_balances.written_off_at is 'When the account was last closed with debt or withholding, by the clock of created_at.';
 comment on column billing.credit_balances.next_due_at is 'The earliest time at which a lot opens or expires or a hold expires; null: never.';
 comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; see accounts.';
+comment on column billing.credit_balances.has_budgets is 'True if the account has rows in budgets.';
 comment on column billing.credit_balances.overdraft is 'How far spending may go below zero.';
-comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (UTC); null: no cap.';
+comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (hour, day, week, month by UTC, or total); null: no cap.';
 comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
 comment on column billing.credit_balances.epoch is 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
 comment on column billing.credit_balances.low_balance_threshold is 'The customer is notified when the available credits fall below it, once for each fall.';
@@ -335,6 +339,7 @@ comment on column billing.credit_entries.balance_after is 'The account''s balanc
 comment on column billing.credit_entries.debt is 'By how much it increased the account''s debt; negative: repaid.';
 comment on column billing.credit_entries.up_to is 'The requested amount of a spend with up_to; else null.';
 comment on column billing.credit_entries.occurred_at is 'When it happened, in billing time; created_at is when it was written.';
+comment on column billing.credit_entries.actor is 'Who spent, such as agent:writer, or the administrator who corrected something.';
 comment on table billing.credit_grants is 'Lots of credits: what is left of each grant and what paid for it.';
 comment on column billing.credit_grants.entry_id is 'The entry that opened the lot; null until a scheduled lot opens.';
 comment on column billing.credit_grants.held is 'Part of remaining that open holds have reserved.';
@@ -343,6 +348,7 @@ comment on column billing.credit_grants.cut is 'Credits that were left out, beca
 comment on column billing.credit_grants.lapsed is 'Credits that expired unspent, or that the closing of the account forfeited.';
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative: returned.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
+comment on column billing.credit_holds.actor is 'Who spends the held credits, such as agent:writer.';
 comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute froze; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
 comment on table billing.credit_hold_lots is 'The lots of a hold, and how many credits of each it still reserves.';

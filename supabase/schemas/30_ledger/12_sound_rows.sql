@@ -28,7 +28,7 @@ begin
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
-        or new.spend_cap_period not in ('day', 'week', 'month') then
+        or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
         perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
     end if;
     return new;

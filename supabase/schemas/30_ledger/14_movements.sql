@@ -40,6 +40,22 @@ begin
 end
 $$;
 
+-- Who spends: null, or a name such as member:<id>, agent:writer or key:<id>.
+create function billing._checked_actor(actor text)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if length(_checked_actor.actor) not between 1 and 255 then
+        raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+    end if;
+    return _checked_actor.actor;
+end
+$$;
+
 create function billing._check_reason(reason text, actor text)
 returns void
 language plpgsql
@@ -168,7 +184,41 @@ begin
 end
 $$;
 
--- The balance row with the counter of the current day, week or month (UTC).
+-- When the period of a cap began that contains a moment (UTC); in total: before everything, but not '-infinity', which
+-- many clients cannot read.
+create function billing.period_start(period text, moment timestamptz)
+returns timestamptz
+language sql
+stable
+as $$
+    select case period_start.period
+        when 'total' then timestamptz '1970-01-01 00:00:00Z' else date_trunc(period_start.period, period_start.moment, 'UTC')
+    end
+$$;
+
+-- When the period ends that began then; null: never.
+create function billing.period_end(period text, period_start timestamptz)
+returns timestamptz
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when period_end.period <> 'total'
+            then (period_end.period_start at time zone 'UTC' + ('1 ' || period_end.period)::interval) at time zone 'UTC'
+    end
+$$;
+
+create function billing._in_words(period text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case _in_words.period when 'total' then 'in total' else 'this ' || _in_words.period end
+$$;
+
+-- The balance row with the counter of the current period.
 create function billing._in_running_period(balance billing.credit_balances)
 returns billing.credit_balances
 language plpgsql
@@ -177,7 +227,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := _in_running_period.balance;
-    v_period_start timestamptz := date_trunc(v_balance.spend_cap_period, billing.current_time(), 'UTC');
+    v_period_start timestamptz := billing.period_start(v_balance.spend_cap_period, billing.current_time());
 begin
     -- Only forward: a started period is never counted again.
     if coalesce(v_balance.spend_period_start < v_period_start, true) then
@@ -223,9 +273,14 @@ declare
     v_room bigint := billing._room_under_cap(v_balance);
 begin
     if _count_spend.amount > v_room then
-        raise exception 'account % may spend % more credits this %, % are needed', v_balance.account_id,
-            v_room, v_balance.spend_cap_period, _count_spend.amount
+        raise exception 'account % may spend % more credits %, % are needed', v_balance.account_id,
+            v_room, billing._in_words(v_balance.spend_cap_period), _count_spend.amount
             using errcode = 'TB021',
+            detail = jsonb_build_object(
+                'budget', null, 'cap', v_balance.spend_cap, 'period', v_balance.spend_cap_period, 'left', v_room,
+                'needed', _count_spend.amount,
+                'resets_at', billing.period_end(v_balance.spend_cap_period, v_balance.spend_period_start)
+            )::text,
             hint = 'Release holds that are not needed, wait for the next period, or raise the cap with set_credit_limits.';
     end if;
     v_balance.spent_in_period := v_balance.spent_in_period + _count_spend.amount;
@@ -234,8 +289,14 @@ end
 $$;
 
 revoke all on function
-    billing._checked_amount, billing._checked_key, billing._check_reason, billing._check_key_is_new,
+    billing._checked_amount, billing._checked_key, billing._checked_actor, billing._check_reason, billing._check_key_is_new,
     billing._raise_no_account, billing._raise_key_reused, billing._lock_balance, billing._check_may_spend,
-    billing._check_open, billing._raise_insufficient, billing._in_running_period, billing._room_under_cap,
-    billing._count_spend
+    billing._check_open, billing._raise_insufficient, billing.period_start, billing.period_end, billing._in_words,
+    billing._in_running_period, billing._room_under_cap, billing._count_spend
 from public, anon, authenticated, service_role;
+-- For the view of budgets.
+grant execute on function billing.period_start(text, timestamptz), billing.period_end(text, timestamptz)
+to authenticated, service_role;
+
+comment on function billing.period_start(text, timestamptz) is 'When the period of a cap began that contains a moment: hour, day, week or month (UTC); of total, in 1970.';
+comment on function billing.period_end(text, timestamptz) is 'When the period of a cap ends that began at a moment; of total: null.';

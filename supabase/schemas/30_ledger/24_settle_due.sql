@@ -34,6 +34,13 @@ begin
     select array_agg(due.id), count(*) into v_hold_ids, holds_expired from due;
     if holds_expired > 0 then
         perform billing._release_pins(v_hold_ids);
+        perform billing._count_in_budgets(holds.account_id, holds.actor, 0, -holds.pinned, _settle_due.as_of) from (
+            select credit_holds.account_id, credit_holds.actor,
+                sum(credit_holds.amount - credit_holds.captured)::bigint as pinned
+            from billing.credit_holds
+            where credit_holds.id = any (v_hold_ids) and credit_holds.actor is not null
+            group by credit_holds.account_id, credit_holds.actor
+        ) as holds;
         perform billing._repay_debt(credit_balances.account_id) from billing.credit_balances
         where credit_balances.account_id = any (_settle_due.account_ids) and credit_balances.debt > 0;
         perform billing._claim_returned_credits(holds.account_id, _settle_due.as_of) from (

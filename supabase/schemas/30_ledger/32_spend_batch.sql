@@ -17,7 +17,8 @@ declare
 begin
     select spend.idempotency_key into v_key
     from jsonb_to_recordset(_without_repeats.spends) as spend (
-        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+        amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+        actor text
     )
     left join lateral (
         select * from billing.credit_entries
@@ -27,14 +28,16 @@ begin
     ) as held on true
     group by spend.idempotency_key, held.id
     having count(distinct (
-            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id
+            spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature, spend.reference_id,
+            spend.actor
         )) > 1
         or held.id is not null and bool_or(
             (
                 'spend', -spend.amount, spend.description, coalesce(spend.metadata, '{}'), spend.feature,
-                spend.reference_id
+                spend.reference_id, spend.actor
             ) is distinct from (
-                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id
+                held.kind, held.amount, held.description, held.metadata, held.feature, held.reference_id,
+                held.actor
             ) or held.up_to is not null
         )
     limit 1;
@@ -71,6 +74,7 @@ declare
     v_new jsonb;
     v_repeated boolean;
     v_balance billing.credit_balances;
+    v_now timestamptz;
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -82,16 +86,19 @@ begin
     select name into v_key
     from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
     where name not in (
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id'
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
+        'actor'
     )
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
-            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id.';
+            using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
     perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
-        billing._checked_amount(spend.amount)
-    from jsonb_to_recordset(spend_credits_batch.spends) as spend (amount numeric, idempotency_key text, metadata jsonb);
+        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
+    from jsonb_to_recordset(spend_credits_batch.spends) as spend (
+        amount numeric, idempotency_key text, metadata jsonb, actor text
+    );
 
     for v_account_id in
         select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
@@ -117,14 +124,16 @@ begin
         if v_new is not null then
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
+            v_now := billing.current_time();
             perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
-                metadata => coalesce(spend.metadata, '{}'), key_space => 'caller',
-                idempotency_key => spend.idempotency_key, occurred_at => billing.current_time()
+                metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
+                idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
             from jsonb_to_recordset(v_new) as spend (
-                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text
+                amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
+                actor text
             );
         end if;
     end loop;
@@ -145,4 +154,4 @@ $$;
 revoke all on function billing._without_repeats, billing.spend_credits_batch from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits_batch(jsonb) to service_role;
 
-comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id}, …]. Returns the entries in the same order; a used key returns its first entry.';
+comment on function billing.spend_credits_batch(jsonb) is 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor}, …]. Returns the entries in the same order; a used key returns its first entry.';

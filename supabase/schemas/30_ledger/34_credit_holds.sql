@@ -11,7 +11,8 @@ create function billing.hold_credits(
     expires_in interval default '1 hour',
     description text default null,
     metadata jsonb default '{}',
-    feature text default null
+    feature text default null,
+    actor text default null
 )
 returns billing.credit_holds
 language plpgsql
@@ -25,14 +26,18 @@ declare
     v_hold billing.credit_holds;
 begin
     perform billing._checked_key(hold_credits.idempotency_key, hold_credits.metadata);
+    perform billing._checked_actor(hold_credits.actor);
     perform billing._lock_balance(hold_credits.account_id);
 
     select * into v_hold from billing.credit_holds
     where credit_holds.account_id = hold_credits.account_id
         and credit_holds.idempotency_key = hold_credits.idempotency_key;
     if found then
-        if (v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature) is distinct from (
-            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature
+        if (
+            v_hold.amount, v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.feature, v_hold.actor
+        ) is distinct from (
+            v_amount, hold_credits.expires_in, hold_credits.description, hold_credits.metadata, hold_credits.feature,
+            hold_credits.actor
         ) then
             perform billing._raise_key_reused(hold_credits.idempotency_key);
         end if;
@@ -47,13 +52,19 @@ begin
     elsif v_balance.spend_cap is not null then
         perform billing._count_spend(v_balance, v_amount);
     end if;
+    if v_balance.has_budgets and hold_credits.actor is not null then
+        perform billing._count_in_budgets(
+            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time(), is_judged => true
+        );
+    end if;
 
     insert into billing.credit_holds (
-        account_id, amount, description, metadata, feature, idempotency_key, expires_in, expires_at
+        account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
     )
     values (
         hold_credits.account_id, v_amount, hold_credits.description, hold_credits.metadata, hold_credits.feature,
-        hold_credits.idempotency_key, hold_credits.expires_in, billing.current_time() + hold_credits.expires_in
+        hold_credits.actor, hold_credits.idempotency_key, hold_credits.expires_in,
+        billing.current_time() + hold_credits.expires_in
     )
     returning * into v_hold;
 
@@ -158,6 +169,9 @@ begin
     if v_pinned > 0 then
         update billing.credit_balances set held = credit_balances.held - v_pinned, updated_at = now()
         where credit_balances.account_id = v_hold.account_id;
+        if v_hold.actor is not null then
+            perform billing._count_in_budgets(v_hold.account_id, v_hold.actor, 0, -v_pinned, billing.current_time());
+        end if;
         perform billing._remember_due(v_hold.account_id, billing._release_pins(array[v_hold.id]));
         perform billing._repay_debt(v_hold.account_id);
         perform billing._claim_returned_credits(v_hold.account_id);
@@ -234,7 +248,7 @@ begin
     v_entry := billing._entry(
         account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
         description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
-        metadata => capture_hold.metadata, hold_id => v_hold.id, key_space => 'caller',
+        metadata => capture_hold.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
         idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
     );
     with pins as (
@@ -257,6 +271,11 @@ begin
     )
     select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
     from captured;
+    if v_hold.actor is not null then
+        perform billing._count_in_budgets(
+            v_hold.account_id, v_hold.actor, v_amount, -v_amount, v_entry.occurred_at
+        );
+    end if;
     v_balance.held := v_balance.held - v_amount;
     v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
     update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
@@ -322,13 +341,13 @@ revoke all on function
     billing._ended_hold, billing.capture_hold, billing.release_hold, billing.extend_hold
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     billing.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     billing.release_hold(uuid, text),
     billing.extend_hold(uuid, interval)
 to service_role;
 
-comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text) is 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
+comment on function billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text) is 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
 comment on function billing.capture_hold(uuid, numeric, text, text, jsonb, boolean) is 'Spends credits of a hold, once for each idempotency key, and returns the entry. amount null: all that is left. The rest stays held until it is captured, released (release_rest) or expires.';
 comment on function billing.release_hold(uuid, text) is 'Releases what a hold still has set aside.';
 comment on function billing.extend_hold(uuid, interval) is 'Keeps a hold open for expires_in from now; never shortens it.';

@@ -175,12 +175,15 @@ begin
 
     v_entry := billing._reverse_entry(
         v_spend, 'refund', v_amount, 'caller', refund_spend.idempotency_key, refund_spend.description,
-        refund_spend.metadata, null
+        refund_spend.metadata, v_spend.actor
     );
-    -- It no longer counts towards the cap of the period in which it was spent.
+    -- It no longer counts towards the cap and the budgets of the period in which it was spent.
     update billing.credit_balances set spent_in_period = greatest(credit_balances.spent_in_period - v_amount, 0)
     where credit_balances.account_id = v_spend.account_id and credit_balances.spend_cap is not null
         and v_spend.occurred_at >= credit_balances.spend_period_start;
+    if v_spend.actor is not null then
+        perform billing._count_in_budgets(v_spend.account_id, v_spend.actor, -v_amount, 0, v_spend.occurred_at);
+    end if;
     return v_entry;
 end
 $$;

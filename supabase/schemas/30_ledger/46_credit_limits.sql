@@ -23,23 +23,23 @@ declare
     v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
-        or set_credit_limits.spend_cap_period not in ('day', 'week', 'month') then
+        or set_credit_limits.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
         raise exception 'spend_cap and spend_cap_period must be set together'
-            using errcode = 'TB031', hint = 'Pass both, with day, week or month as the period. Pass neither for no cap.';
+            using errcode = 'TB031', hint = 'Pass both, with hour, day, week, month or total as the period. Pass neither for no cap.';
     end if;
     -- A cap also counts what was spent before it was set. Committed spends are added up before the lock is taken, which
     -- would block the account's movements; under the lock only those since then.
     if set_credit_limits.spend_cap is not null then
         select coalesce(max(credit_entries.id), 0) into v_last_entry_id from billing.credit_entries
         where credit_entries.account_id = set_credit_limits.account_id;
-        v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+        v_period_start := billing.period_start(set_credit_limits.spend_cap_period, billing.current_time());
         v_spent := billing._spent_until(set_credit_limits.account_id, v_period_start, v_last_entry_id);
     end if;
     v_balance := billing._lock_balance(set_credit_limits.account_id);
     if set_credit_limits.spend_cap is not null then
-        if v_period_start < date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC') then
+        if v_period_start < billing.period_start(set_credit_limits.spend_cap_period, billing.current_time()) then
             -- A new period has started meanwhile.
-            v_period_start := date_trunc(set_credit_limits.spend_cap_period, billing.current_time(), 'UTC');
+            v_period_start := billing.period_start(set_credit_limits.spend_cap_period, billing.current_time());
             v_spent := 0;
         end if;
         v_spent := v_spent + billing._spent_after(v_balance.account_id, v_period_start, v_last_entry_id);

@@ -64,17 +64,38 @@ as $$
     order by 1, 2
 $$;
 
+create function public.credit_usage_by_actor(account_id uuid, period_start timestamptz, period_end timestamptz)
+returns table (day date, actor text, spends bigint, credits bigint)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        (credit_entries.occurred_at at time zone 'utc')::date, credit_entries.actor,
+        count(*) filter (where credit_entries.kind <> 'refund'), -sum(credit_entries.amount)::bigint
+    from billing.credit_entries
+    where credit_entries.account_id = credit_usage_by_actor.account_id
+        and credit_entries.kind in ('spend', 'capture', 'refund')
+        and credit_entries.occurred_at >= credit_usage_by_actor.period_start
+        and credit_entries.occurred_at < credit_usage_by_actor.period_end
+    group by 1, 2
+    order by 1, 2
+$$;
+
 revoke all on function
     public.credit_balance_as_of(uuid, timestamptz),
     public.credit_statement(uuid, timestamptz, timestamptz),
-    public.credit_usage(uuid, timestamptz, timestamptz)
+    public.credit_usage(uuid, timestamptz, timestamptz),
+    public.credit_usage_by_actor(uuid, timestamptz, timestamptz)
 from public, anon, authenticated, service_role;
 grant execute on function
     public.credit_balance_as_of(uuid, timestamptz),
     public.credit_statement(uuid, timestamptz, timestamptz),
-    public.credit_usage(uuid, timestamptz, timestamptz)
+    public.credit_usage(uuid, timestamptz, timestamptz),
+    public.credit_usage_by_actor(uuid, timestamptz, timestamptz)
 to authenticated, service_role;
 
 comment on function public.credit_balance_as_of(uuid, timestamptz) is 'The balance of an account at a point in time.';
 comment on function public.credit_statement(uuid, timestamptz, timestamptz) is 'Opening balance, movements by kind, source and feature, and closing balance of a period [start, end).';
 comment on function public.credit_usage(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';
+comment on function public.credit_usage_by_actor(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent by nobody in particular.';

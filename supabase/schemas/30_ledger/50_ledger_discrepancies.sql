@@ -156,6 +156,48 @@ begin
     join billing.credit_entries as spends on spends.id = given_back.reverses_entry_id
     where given_back.amount > -spends.amount;
 
+    -- What each actor spent counts in its budget and in those above it.
+    if exists (select from billing.budgets where budgets.account_id = account_ledger_discrepancies.account_id) then
+        return query
+        select judged.invariant, judged.detail
+        from billing.budgets as b
+        cross join lateral (
+            select coalesce(sum(s.spent), 0) as spent, coalesce(sum(s.held), 0) as held
+            from (
+                select spends.actor, -sum(spends.amount) as spent, 0 as held from billing.credit_entries as spends
+                left join billing.credit_entries as original on original.id = spends.reverses_entry_id
+                where spends.account_id = b.account_id and spends.kind in ('spend', 'capture', 'refund')
+                    and coalesce(original.occurred_at, spends.occurred_at) >= b.period_start
+                group by spends.actor
+                union all
+                select h.actor, 0, sum(h.amount - h.captured) from billing.credit_holds as h
+                where h.account_id = b.account_id and h.status = 'held'
+                group by h.actor
+            ) as s
+            where s.actor is not null and b.actor = any (billing._budget_path(b.account_id, s.actor))
+        ) as used
+        cross join lateral (
+            select
+                'budget_spent_what_its_actors_spent',
+                format('budget %s: spent %s since %s, entries %s', b.actor, b.spent_in_period, b.period_start, used.spent)
+            where b.spent_in_period <> used.spent
+            union all
+            select
+                'budget_holds_what_its_actors_hold',
+                format('budget %s: held %s, holds %s', b.actor, b.held, used.held)
+            where b.held <> used.held
+            union all
+            select
+                'budget_is_below_its_parent',
+                format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
+            where b.parent is not null and not exists (
+                select from billing.budgets as above
+                where above.account_id = b.account_id and above.actor = b.parent and b.path = b.actor || above.path
+            )
+        ) as judged (invariant, detail)
+        where b.account_id = account_ledger_discrepancies.account_id;
+    end if;
+
     if v_balance.account_id is null then
         return query select 'account_has_a_balance', 'no row in credit_balances' where v_account.id is not null;
         return;
@@ -169,6 +211,9 @@ begin
     return query
     select 'balance_knows_who_may_spend', format('may_spend %s, the account says otherwise', v_balance.may_spend)
     where v_balance.may_spend <> (v_account.frozen_at is null and v_account.closed_at is null)
+    union all
+    select 'balance_knows_of_budgets', format('has_budgets is %s, which is wrong', v_balance.has_budgets)
+    where v_balance.has_budgets <> exists (select from billing.budgets where budgets.account_id = v_balance.account_id)
     union all
     select 'balance_is_the_sum_of_entries', format('balance %s, entries %s', v_balance.balance, v_entries.total)
     where v_balance.balance <> v_entries.total

@@ -277,6 +277,9 @@ begin
     select 'credit_holds', to_jsonb(holds) from billing.credit_holds as holds
     where holds.account_id = v_account_id order by holds.created_at;
     return query
+    select 'budgets', to_jsonb(budgets) from billing.budgets
+    where budgets.account_id = v_account_id order by budgets.actor;
+    return query
     select 'credit_hold_lots', to_jsonb(reserved) from billing.credit_hold_lots as reserved
     join billing.credit_holds as holds on holds.id = reserved.hold_id
     where holds.account_id = v_account_id;

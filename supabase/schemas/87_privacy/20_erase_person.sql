@@ -27,6 +27,20 @@ as $$
     end
 $$;
 
+-- The actor of an entry: the app named who spent, the administrator is one of ours.
+create function billing._without_spender(entry billing.credit_entries, names text[])
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when (_without_spender.entry).kind in ('spend', 'capture', 'refund') and (_without_spender.entry).actor is not null
+            then 'erased'
+        else billing._without_names((_without_spender.entry).actor, _without_spender.names)
+    end
+$$;
+
 -- Ends notifications that were not sent yet.
 create function billing._skip_erased_notifications(account_id uuid, audience text)
 returns void
@@ -145,17 +159,24 @@ begin
 
     update billing.credit_entries
     set description = null, metadata = '{}',
-        actor = billing._without_names(credit_entries.actor, _erase_rows.names)
+        actor = billing._without_spender(credit_entries, _erase_rows.names)
     where credit_entries.account_id = v_account_id
         and (
             credit_entries.description is not null or credit_entries.metadata::jsonb <> '{}'
-            or billing._without_names(credit_entries.actor, _erase_rows.names) <> credit_entries.actor
+            or billing._without_spender(credit_entries, _erase_rows.names) <> credit_entries.actor
         );
     update billing.credit_grants set description = null
     where credit_grants.account_id = v_account_id and credit_grants.description is not null;
-    update billing.credit_holds set description = null, metadata = '{}'
+    delete from billing.budgets where budgets.account_id = v_account_id;
+    update billing.credit_balances set has_budgets = false
+    where credit_balances.account_id = v_account_id and credit_balances.has_budgets;
+    update billing.credit_holds
+    set description = null, metadata = '{}', actor = case when credit_holds.actor is not null then 'erased' end
     where credit_holds.account_id = v_account_id
-        and (credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}');
+        and (
+            credit_holds.description is not null or credit_holds.metadata::jsonb <> '{}'
+            or credit_holds.actor <> 'erased'
+        );
     update billing.credit_revocations
     set reason = 'erased', actor = billing._without_names(credit_revocations.actor, _erase_rows.names)
     where credit_revocations.account_id = v_account_id
@@ -448,8 +469,8 @@ for each row when (new.status in ('applied', 'ignored') and new.status <> old.st
 execute function billing.tg_stripe_events__erase();
 
 revoke all on function
-    billing._without_names, billing._skip_erased_notifications, billing._erase_rows, billing._check_erasable,
-    billing._lock_events_of_person, billing._empty_events, billing._erase, billing.erase_account,
+    billing._without_names, billing._without_spender, billing._skip_erased_notifications, billing._erase_rows,
+    billing._check_erasable, billing._lock_events_of_person, billing._empty_events, billing._erase, billing.erase_account,
     billing.erase_customer, public.erase_account, billing.tg_stripe_events__erase
 from public, anon, authenticated, service_role;
 grant execute on function

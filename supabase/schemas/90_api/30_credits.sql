@@ -56,7 +56,8 @@ create function public.spend_credits(
     metadata jsonb default '{}',
     feature text default null,
     reference_id text default null,
-    up_to boolean default false
+    up_to boolean default false,
+    actor text default null
 )
 returns billing.credit_entries
 language sql
@@ -65,7 +66,8 @@ set search_path = pg_catalog, pg_temp
 as $$
     select billing.spend_credits(
         spend_credits.account_id, spend_credits.amount, spend_credits.idempotency_key, spend_credits.description,
-        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to
+        spend_credits.metadata, spend_credits.feature, spend_credits.reference_id, spend_credits.up_to,
+        spend_credits.actor
     )
 $$;
 
@@ -122,7 +124,7 @@ $$;
 revoke all on function
     public.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb),
     public.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer),
-    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean),
+    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text),
     public.spend_credits_batch(jsonb),
     public.refund_spend(bigint, numeric, text, text, jsonb),
     public.transfer_credits(uuid, uuid, numeric, text, text, jsonb)
@@ -130,7 +132,7 @@ from public, anon, authenticated, service_role;
 grant execute on function
     public.grant_credits(uuid, numeric, text, text, text, text, timestamptz, integer, jsonb),
     public.schedule_credits(uuid, numeric, timestamptz, text, text, text, text, timestamptz, integer),
-    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean),
+    public.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text),
     public.spend_credits_batch(jsonb),
     public.refund_spend(bigint, numeric, text, text, jsonb),
     public.transfer_credits(uuid, uuid, numeric, text, text, jsonb)

@@ -9,7 +9,8 @@ create function public.hold_credits(
     expires_in interval default '1 hour',
     description text default null,
     metadata jsonb default '{}',
-    feature text default null
+    feature text default null,
+    actor text default null
 )
 returns billing.credit_holds
 language sql
@@ -18,7 +19,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select billing.hold_credits(
         hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
-        hold_credits.description, hold_credits.metadata, hold_credits.feature
+        hold_credits.description, hold_credits.metadata, hold_credits.feature, hold_credits.actor
     )
 $$;
 
@@ -70,13 +71,13 @@ as $$
 $$;
 
 revoke all on function
-    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     public.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     public.release_hold(uuid, text),
     public.extend_hold(uuid, interval)
 from public, anon, authenticated, service_role;
 grant execute on function
-    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text),
+    public.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
     public.capture_hold(uuid, numeric, text, text, jsonb, boolean),
     public.release_hold(uuid, text),
     public.extend_hold(uuid, interval)
