@@ -12349,13 +12349,18 @@ begin
         raise exception 'user_id is missing'
             using errcode = 'TB037', hint = 'Pass the id of a row in auth.users.';
     end if;
-    insert into billing.accounts (kind, owner_id) values ('personal', ensure_account.user_id)
+    insert into billing.accounts (kind, owner_id)
+    select 'personal', users.id from auth.users where users.id = ensure_account.user_id
     on conflict (owner_id) where kind = 'personal' do nothing
     returning id into v_account_id;
 
     if v_account_id is null then
-        select accounts.id into strict v_account_id from billing.accounts
+        select accounts.id into v_account_id from billing.accounts
         where accounts.owner_id = ensure_account.user_id and accounts.kind = 'personal';
+        if not found then
+            raise exception 'there is no such user: %', ensure_account.user_id
+                using errcode = 'TB079', hint = 'Pass the id of a row in auth.users.';
+        end if;
     end if;
     return v_account_id;
 end

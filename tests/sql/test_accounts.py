@@ -67,7 +67,7 @@ def test_asking_for_an_account_again_returns_the_first(app: Connection, account:
 
 
 def test_nobody_has_an_account_without_being_a_user(app: Connection) -> None:
-    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+    with refused("TB079"):
         answer(app, "ensure_account", user_id=uuid4())
 
 
