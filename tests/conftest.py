@@ -203,9 +203,6 @@ def template(server: Postgres) -> Callable[[DefaultGrants], str]:
         name = f"template_{default_grants}"
         create_database(server, name, default_grants=default_grants)
         _install(server, name)
-        # As it is after a test: the planner takes a table for larger as long as it was never vacuumed.
-        with psycopg.connect(server.admin_url(name), autocommit=True) as admin:
-            admin.execute("vacuum")
         return name
 
     return make
