@@ -7,8 +7,8 @@ TYPESCRIPT := supabase/functions devstack/functions.ts devstack/data_api tests/d
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-# Tests wait for a third of their time, for a time-out or another program: one more than the cores keeps those busy.
-PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Tests wait for half of their time, for a time-out or another program: two more than the cores keep those busy.
+PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 
 .PHONY: help setup demo dev example pictures test test-fast test-postgres lives adversary mutants chaos bench fmt lint typecheck check migration snapshots reference types clean
 
@@ -38,7 +38,7 @@ pictures: $(STAMP) ## Take the pictures of the example app and the dashboard aga
 test: $(STAMP) ## Every test
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 
-test-fast: $(STAMP) ## What to run after each edit: about half of the tests, in a minute and a half
+test-fast: $(STAMP) ## After each edit, in a minute and a half: all but browsers, stacks, programs, months of a shop, and further cases of a test with a database
 	@$(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup -m "not slow"
 
 test-postgres: $(STAMP) ## The SQL, worker and release suites on PostgreSQL 15, 16, 17 and 18, and on hosted projects' pgmq (POSTGRES=15: one)

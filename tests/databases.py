@@ -40,6 +40,10 @@ _OTHERS_THAN_ROWS = """
         (select count(*) from pg_replication_slots where database = current_database()),
         (select count(*) from pg_prepared_xacts where database = current_database())
 """
+# The planner takes a table for larger that was never vacuumed.
+_NEVER_VACUUMED = (
+    "update pg_class set relpages = 0, reltuples = -1, relallvisible = 0 where oid = any (%s::oid[])"
+)
 _OTHERS = """
     select pid from pg_stat_activity
     where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
@@ -123,6 +127,7 @@ class _Copy:
         self.database = _Lent(server, name, self._sessions)
         self._keeper = psycopg.connect(server.admin_url(name), autocommit=True, prepare_threshold=0)
         self._keeper.execute("set session_replication_role = replica")  # rows without what they would set off
+        self._keeper.execute("set allow_system_table_mods = on")  # see _NEVER_VACUUMED
         tables = self._keeper.execute(_TABLES).fetchall()
         self._tables = {oid: table for oid, table, _ in tables}
         self._rows = {table: self._read(table) for _, table, is_filled in tables if is_filled}
@@ -165,9 +170,14 @@ class _Copy:
             self._run("; ".join(f"delete from {table}" for table in sorted(changed)))
             # Files are empty again, as in a copy: rows that are written next are read in the order of their writing.
             self._run(f"vacuum {', '.join(sorted(changed))}")
+            self._keeper.execute(
+                _NEVER_VACUUMED, [[oid for oid, name in self._tables.items() if name in changed]]
+            )
             for table in sorted(changed & self._rows.keys()):
                 self._write(table)
             self._marks = self._mark()
+            self._keeper.execute("select pg_stat_force_next_flush()")
+            self._others_than_rows = self._look_at_others_than_rows()
         values = (f"setval('{name}', {value}, {is_called})" for name, value, is_called in self._sequences)
         self._run(f"select {', '.join(values)}")
 

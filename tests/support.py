@@ -44,8 +44,9 @@ class Database:
 
 @contextmanager
 def as_worker(database: Database) -> Iterator[psycopg.Connection[Any]]:
-    """A session of the worker, as `worker.sessions.connect` prepares it."""
+    """A session of the worker, as `worker.sessions.connect` makes it."""
     with database.connect() as connection:
+        connection.execute("set application_name = 'till worker'")
         prepare(connection)
         yield connection
 

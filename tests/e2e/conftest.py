@@ -17,6 +17,7 @@ import pytest
 import stripe
 from psycopg.rows import dict_row
 
+from cli.main import main
 from cli.shop import Shop
 from devstack.stack import Stack
 from tests import containers
@@ -51,7 +52,7 @@ def db(stack: Stack) -> Iterator[psycopg.Connection[dict[str, Any]]]:
 
 
 @pytest.fixture
-def till(stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
+def program(stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command line as a user would, with the stack's settings."""
 
     def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
@@ -65,6 +66,26 @@ def till(stack: Stack) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
         assert done.returncode == expect, done.stderr + done.stdout
         return done
+
+    return run
+
+
+@pytest.fixture
+def till(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same within this process, which takes a tenth of the time."""
+    for name, value in {**stack.settings, "COLUMNS": "200"}.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["till", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exited:
+            main()
+        told = capsys.readouterr()
+        assert (exited.value.code or 0) == expect, told
+        return subprocess.CompletedProcess(arguments, expect, told.out, told.err)
 
     return run
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -40,7 +41,7 @@ class Local:
     world: World
     http: httpx.Client
 
-    @property
+    @cached_property
     def client(self) -> Any:
         return stripe.StripeClient(KEY, base_addresses={"api": self.url}).v1
 
@@ -143,7 +144,8 @@ def _serve(webhook_url: str | None) -> Iterator[Local]:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     until(lambda: server.started)
-    with httpx.Client(timeout=30, trust_env=False) as http:
+    # Without TLS there is nothing to verify, and the authorities would be read for each client.
+    with httpx.Client(timeout=30, trust_env=False, verify=False) as http:
         yield Local(url, app.state.world, http)
     server.should_exit = True
     thread.join()
