@@ -26,6 +26,22 @@ select id, balance_after from billing.spend_credits(
     description => 'A job'
 );
 """
+# The account's cap, a member's budget and an agent's: each spend is judged by all three.
+_THREE_LEVELS = """
+select billing.set_credit_limits(
+    account_id => md5('1')::uuid, spend_cap => 1000000000, spend_cap_period => 'month'
+);
+select billing.set_budget(account_id => md5('1')::uuid, actor => 'member:1', cap => 1000000000, period => 'month');
+select billing.set_budget(
+    account_id => md5('1')::uuid, actor => 'agent:1', cap => 1000000000, period => 'day', parent => 'member:1'
+);
+"""
+_BY_AN_AGENT = """
+select id, balance_after from billing.spend_credits(
+    account_id => md5('1')::uuid, amount => 1, idempotency_key => :client_id || '-' || :number,
+    description => 'A job', actor => 'agent:1'
+);
+"""
 _FLOOR = """
 with moved as (
     update billing.credit_balances set balance = balance - 1, updated_at = now()
@@ -83,6 +99,8 @@ COMPARISONS = (
         Comparison(f"spend_{place}_writes", f"spend_{place}_same_writes", "spends/s", wanted)
         for place, wanted in _WANTED.items()
     ),
+    # Against the product's own spend, which knows of no budget.
+    Comparison("spend_budget_3_levels", floor="spend_hot", unit="spends/s", wanted=0.60),
     Comparison("spend_batch_50", floor="spend_hot_floor", unit="spends/s", wanted=8.00),
     balance.COMPARISON,
 )
@@ -92,7 +110,10 @@ COMPARISONS = (
 def spend(server: Postgres) -> Iterator[Suite]:
     """Each side spends on a copy of the same ledger; both sides of a row by the same client."""
     open_accounts(server, TEMPLATE, ACCOUNTS)
-    sides: dict[str, Callable[[], float]] = {"spend_batch_50": lambda: _in_batches(server)}
+    sides: dict[str, Callable[[], float]] = {
+        "spend_batch_50": lambda: _in_batches(server),
+        "spend_budget_3_levels": lambda: _under_budgets(server),
+    }
     for suffix, clients in _CLIENTS.items():
         for place in _WANTED:
             name = f"spend_{place}{suffix}"
@@ -125,6 +146,15 @@ def _bare(server: Postgres, place: str, clients: int, script: str) -> float:
         make_bare(conn)
         figure, spends = run(server, database, _ACCOUNT[place] + script, clients)
         check(conn, "spend", spends, bare=True)
+    return figure
+
+
+def _under_budgets(server: Postgres) -> float:
+    with copy(server, TEMPLATE) as database, psycopg.connect(server.admin_url(database)) as conn:
+        conn.execute(_THREE_LEVELS)
+        conn.commit()
+        figure, spends = run(server, database, _BY_AN_AGENT, _CLIENTS[""])
+        check(conn, "spend", spends, bare=False)
     return figure
 
 

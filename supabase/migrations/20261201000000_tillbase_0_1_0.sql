@@ -2997,42 +2997,42 @@ begin
 end
 $$;
 
--- Counts a change of what an actor has spent and holds in its budget and in those above it; what one of them does not
--- allow raises TB091, if it is judged. `moment` is when the credits were spent: what was spent before the running period
--- does not count, also when it is given back.
-create function billing._count_in_budgets(
-    account_id uuid, actor text, spent bigint, held bigint, moment timestamptz, is_judged boolean default false
-)
+-- Changes what the budgets at these places have spent and hold. `moment` is when the credits were spent: what was spent
+-- before the running period does not count, also when it is given back.
+create function billing._move_budgets(places tid[], spent bigint, held bigint, moment timestamptz)
 returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
-declare
-    v_found record := billing._find_budgets(
-        _count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment
-    );
-    v_amount bigint := _count_in_budgets.spent + _count_in_budgets.held;
 begin
-    if _count_in_budgets.is_judged and v_found.room < v_amount then
-        perform billing._raise_over_budget(
-            _count_in_budgets.account_id, _count_in_budgets.actor, v_amount, _count_in_budgets.moment
-        );
-    end if;
-    if v_found.places is not null then
-        update billing.budgets
-        set spent_in_period = case
-                    when budgets.period_start < billing.period_start(budgets.period, _count_in_budgets.moment) then 0
-                    else budgets.spent_in_period
-                end + case when _count_in_budgets.moment < budgets.period_start then 0 else _count_in_budgets.spent end,
-            period_start = greatest(
-                budgets.period_start, billing.period_start(budgets.period, _count_in_budgets.moment)
-            ),
-            held = budgets.held + _count_in_budgets.held,
-            epoch = budgets.epoch + (random() < 0.02)::integer
-        where budgets.ctid = any (v_found.places);
-    end if;
+    update billing.budgets
+    set spent_in_period = case
+                when budgets.period_start < billing.period_start(budgets.period, _move_budgets.moment) then 0
+                else budgets.spent_in_period
+            end + case when _move_budgets.moment < budgets.period_start then 0 else _move_budgets.spent end,
+        period_start = greatest(
+            budgets.period_start, billing.period_start(budgets.period, _move_budgets.moment)
+        ),
+        held = budgets.held + _move_budgets.held,
+        epoch = budgets.epoch + (random() < 0.02)::integer
+    where budgets.ctid = any (_move_budgets.places);
+end
+$$;
+
+-- Counts what was decided before or is given back: a capture, a refund, the end of a hold.
+create function billing._count_in_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._move_budgets(
+        (billing._find_budgets(_count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment)).places,
+        _count_in_budgets.spent, _count_in_budgets.held, _count_in_budgets.moment
+    );
 end
 $$;
 
@@ -3068,6 +3068,31 @@ begin
 end
 $$;
 
+-- Counts what an actor is about to spend or hold. Raises TB091 if its budget, or one above it, does not allow it.
+create function billing._judge_by_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_found record := billing._find_budgets(
+        _judge_by_budgets.account_id, _judge_by_budgets.actor, _judge_by_budgets.moment
+    );
+begin
+    if v_found.room < _judge_by_budgets.spent + _judge_by_budgets.held then
+        perform billing._raise_over_budget(
+            _judge_by_budgets.account_id, _judge_by_budgets.actor, _judge_by_budgets.spent + _judge_by_budgets.held,
+            _judge_by_budgets.moment
+        );
+    elsif v_found.places is not null then
+        perform billing._move_budgets(
+            v_found.places, _judge_by_budgets.spent, _judge_by_budgets.held, _judge_by_budgets.moment
+        );
+    end if;
+end
+$$;
+
 alter table billing.budgets enable row level security;
 
 revoke all on billing.budgets from public, anon, authenticated, service_role;
@@ -3077,7 +3102,8 @@ for select to authenticated using (account_id = any (array(select billing.my_acc
 
 revoke all on function
     billing.tg_budgets__sound, billing._budget_names, billing._budget_path, billing._room_in_budget,
-    billing._find_budgets, billing._count_in_budgets, billing._raise_over_budget
+    billing._find_budgets, billing._move_budgets, billing._count_in_budgets, billing._raise_over_budget,
+    billing._judge_by_budgets
 from public, anon, authenticated, service_role;
 grant select on billing.budgets to authenticated, service_role;
 
@@ -3840,9 +3866,7 @@ begin
         v_balance := billing._count_spend(v_balance, v_total::bigint);
     end if;
     if v_balance.has_budgets and v_has_actor then
-        perform billing._count_in_budgets(
-            v_balance.account_id, actors.actor, actors.spent, 0, actors.moment, is_judged => true
-        )
+        perform billing._judge_by_budgets(v_balance.account_id, actors.actor, actors.spent, 0, actors.moment)
         from (
             select spend.actor, -sum(spend.amount)::bigint as spent, max(spend.occurred_at) as moment
             from unnest(v_spends) as spend
@@ -4018,7 +4042,7 @@ begin
         returning * into v_entry;
         if found then
             if v_has_budgets and v_entry.actor is not null then
-                perform billing._count_in_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now, is_judged => true);
+                perform billing._judge_by_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now);
             end if;
             -- The first lot usually has enough.
             update billing.credit_grants
@@ -4275,8 +4299,8 @@ begin
         perform billing._count_spend(v_balance, v_amount);
     end if;
     if v_balance.has_budgets and hold_credits.actor is not null then
-        perform billing._count_in_budgets(
-            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time(), is_judged => true
+        perform billing._judge_by_budgets(
+            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time()
         );
     end if;
 
@@ -6031,26 +6055,26 @@ begin
     join billing.credit_entries as spends on spends.id = given_back.reverses_entry_id
     where given_back.amount > -spends.amount;
 
-    -- What each actor spent counts in its budget and in those above it.
+    -- What each actor spent and holds counts in its budget and in those above it.
     if exists (select from billing.budgets where budgets.account_id = account_ledger_discrepancies.account_id) then
         return query
         select judged.invariant, judged.detail
         from billing.budgets as b
-        cross join lateral (
-            select coalesce(sum(s.spent), 0) as spent, coalesce(sum(s.held), 0) as held
+        left join (
+            select counted.name, sum(used.spent) as spent, sum(used.held) as held
             from (
-                select spends.actor, -sum(spends.amount) as spent, 0 as held from billing.credit_entries as spends
-                left join billing.credit_entries as original on original.id = spends.reverses_entry_id
-                where spends.account_id = b.account_id and spends.kind in ('spend', 'capture', 'refund')
-                    and coalesce(original.occurred_at, spends.occurred_at) >= b.period_start
-                group by spends.actor
-                union all
-                select h.actor, 0, sum(h.amount - h.captured) from billing.credit_holds as h
-                where h.account_id = b.account_id and h.status = 'held'
-                group by h.actor
-            ) as s
-            where s.actor is not null and b.actor = any (billing._budget_path(b.account_id, s.actor))
-        ) as used
+                select level.actor as name, level.period_start, spenders.actor
+                from unnest(billing._actors_of_budget(account_ledger_discrepancies.account_id, '*')) as spenders (actor)
+                cross join lateral billing._budget_path(account_ledger_discrepancies.account_id, spenders.actor) as levels
+                join billing.budgets as level
+                    on level.account_id = account_ledger_discrepancies.account_id and level.actor = any (levels)
+            ) as counted
+            cross join lateral billing._used_by(
+                account_ledger_discrepancies.account_id, counted.actor, counted.period_start
+            ) as used
+            group by counted.name
+        ) as sums on sums.name = b.actor
+        cross join lateral (select coalesce(sums.spent, 0) as spent, coalesce(sums.held, 0) as held) as used
         cross join lateral (
             select
                 'budget_spent_what_its_actors_spent',
@@ -6063,8 +6087,7 @@ begin
             where b.held <> used.held
             union all
             select
-                'budget_is_below_its_parent',
-                format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
+                'budget_is_below_its_parent', format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
             where b.parent is not null and not exists (
                 select from billing.budgets as above
                 where above.account_id = b.account_id and above.actor = b.parent and b.path = b.actor || above.path

@@ -134,42 +134,42 @@ begin
 end
 $$;
 
--- Counts a change of what an actor has spent and holds in its budget and in those above it; what one of them does not
--- allow raises TB091, if it is judged. `moment` is when the credits were spent: what was spent before the running period
--- does not count, also when it is given back.
-create function billing._count_in_budgets(
-    account_id uuid, actor text, spent bigint, held bigint, moment timestamptz, is_judged boolean default false
-)
+-- Changes what the budgets at these places have spent and hold. `moment` is when the credits were spent: what was spent
+-- before the running period does not count, also when it is given back.
+create function billing._move_budgets(places tid[], spent bigint, held bigint, moment timestamptz)
 returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
-declare
-    v_found record := billing._find_budgets(
-        _count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment
-    );
-    v_amount bigint := _count_in_budgets.spent + _count_in_budgets.held;
 begin
-    if _count_in_budgets.is_judged and v_found.room < v_amount then
-        perform billing._raise_over_budget(
-            _count_in_budgets.account_id, _count_in_budgets.actor, v_amount, _count_in_budgets.moment
-        );
-    end if;
-    if v_found.places is not null then
-        update billing.budgets
-        set spent_in_period = case
-                    when budgets.period_start < billing.period_start(budgets.period, _count_in_budgets.moment) then 0
-                    else budgets.spent_in_period
-                end + case when _count_in_budgets.moment < budgets.period_start then 0 else _count_in_budgets.spent end,
-            period_start = greatest(
-                budgets.period_start, billing.period_start(budgets.period, _count_in_budgets.moment)
-            ),
-            held = budgets.held + _count_in_budgets.held,
-            epoch = budgets.epoch + (random() < 0.02)::integer
-        where budgets.ctid = any (v_found.places);
-    end if;
+    update billing.budgets
+    set spent_in_period = case
+                when budgets.period_start < billing.period_start(budgets.period, _move_budgets.moment) then 0
+                else budgets.spent_in_period
+            end + case when _move_budgets.moment < budgets.period_start then 0 else _move_budgets.spent end,
+        period_start = greatest(
+            budgets.period_start, billing.period_start(budgets.period, _move_budgets.moment)
+        ),
+        held = budgets.held + _move_budgets.held,
+        epoch = budgets.epoch + (random() < 0.02)::integer
+    where budgets.ctid = any (_move_budgets.places);
+end
+$$;
+
+-- Counts what was decided before or is given back: a capture, a refund, the end of a hold.
+create function billing._count_in_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._move_budgets(
+        (billing._find_budgets(_count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment)).places,
+        _count_in_budgets.spent, _count_in_budgets.held, _count_in_budgets.moment
+    );
 end
 $$;
 
@@ -205,6 +205,31 @@ begin
 end
 $$;
 
+-- Counts what an actor is about to spend or hold. Raises TB091 if its budget, or one above it, does not allow it.
+create function billing._judge_by_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_found record := billing._find_budgets(
+        _judge_by_budgets.account_id, _judge_by_budgets.actor, _judge_by_budgets.moment
+    );
+begin
+    if v_found.room < _judge_by_budgets.spent + _judge_by_budgets.held then
+        perform billing._raise_over_budget(
+            _judge_by_budgets.account_id, _judge_by_budgets.actor, _judge_by_budgets.spent + _judge_by_budgets.held,
+            _judge_by_budgets.moment
+        );
+    elsif v_found.places is not null then
+        perform billing._move_budgets(
+            v_found.places, _judge_by_budgets.spent, _judge_by_budgets.held, _judge_by_budgets.moment
+        );
+    end if;
+end
+$$;
+
 alter table billing.budgets enable row level security;
 
 revoke all on billing.budgets from public, anon, authenticated, service_role;
@@ -214,7 +239,8 @@ for select to authenticated using (account_id = any (array(select billing.my_acc
 
 revoke all on function
     billing.tg_budgets__sound, billing._budget_names, billing._budget_path, billing._room_in_budget,
-    billing._find_budgets, billing._count_in_budgets, billing._raise_over_budget
+    billing._find_budgets, billing._move_budgets, billing._count_in_budgets, billing._raise_over_budget,
+    billing._judge_by_budgets
 from public, anon, authenticated, service_role;
 grant select on billing.budgets to authenticated, service_role;
 

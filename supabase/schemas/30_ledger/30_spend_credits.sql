@@ -27,9 +27,7 @@ begin
         v_balance := billing._count_spend(v_balance, v_total::bigint);
     end if;
     if v_balance.has_budgets and v_has_actor then
-        perform billing._count_in_budgets(
-            v_balance.account_id, actors.actor, actors.spent, 0, actors.moment, is_judged => true
-        )
+        perform billing._judge_by_budgets(v_balance.account_id, actors.actor, actors.spent, 0, actors.moment)
         from (
             select spend.actor, -sum(spend.amount)::bigint as spent, max(spend.occurred_at) as moment
             from unnest(v_spends) as spend
@@ -205,7 +203,7 @@ begin
         returning * into v_entry;
         if found then
             if v_has_budgets and v_entry.actor is not null then
-                perform billing._count_in_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now, is_judged => true);
+                perform billing._judge_by_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now);
             end if;
             -- The first lot usually has enough.
             update billing.credit_grants

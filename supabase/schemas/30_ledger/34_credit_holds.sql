@@ -53,8 +53,8 @@ begin
         perform billing._count_spend(v_balance, v_amount);
     end if;
     if v_balance.has_budgets and hold_credits.actor is not null then
-        perform billing._count_in_budgets(
-            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time(), is_judged => true
+        perform billing._judge_by_budgets(
+            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time()
         );
     end if;
 

@@ -156,26 +156,26 @@ begin
     join billing.credit_entries as spends on spends.id = given_back.reverses_entry_id
     where given_back.amount > -spends.amount;
 
-    -- What each actor spent counts in its budget and in those above it.
+    -- What each actor spent and holds counts in its budget and in those above it.
     if exists (select from billing.budgets where budgets.account_id = account_ledger_discrepancies.account_id) then
         return query
         select judged.invariant, judged.detail
         from billing.budgets as b
-        cross join lateral (
-            select coalesce(sum(s.spent), 0) as spent, coalesce(sum(s.held), 0) as held
+        left join (
+            select counted.name, sum(used.spent) as spent, sum(used.held) as held
             from (
-                select spends.actor, -sum(spends.amount) as spent, 0 as held from billing.credit_entries as spends
-                left join billing.credit_entries as original on original.id = spends.reverses_entry_id
-                where spends.account_id = b.account_id and spends.kind in ('spend', 'capture', 'refund')
-                    and coalesce(original.occurred_at, spends.occurred_at) >= b.period_start
-                group by spends.actor
-                union all
-                select h.actor, 0, sum(h.amount - h.captured) from billing.credit_holds as h
-                where h.account_id = b.account_id and h.status = 'held'
-                group by h.actor
-            ) as s
-            where s.actor is not null and b.actor = any (billing._budget_path(b.account_id, s.actor))
-        ) as used
+                select level.actor as name, level.period_start, spenders.actor
+                from unnest(billing._actors_of_budget(account_ledger_discrepancies.account_id, '*')) as spenders (actor)
+                cross join lateral billing._budget_path(account_ledger_discrepancies.account_id, spenders.actor) as levels
+                join billing.budgets as level
+                    on level.account_id = account_ledger_discrepancies.account_id and level.actor = any (levels)
+            ) as counted
+            cross join lateral billing._used_by(
+                account_ledger_discrepancies.account_id, counted.actor, counted.period_start
+            ) as used
+            group by counted.name
+        ) as sums on sums.name = b.actor
+        cross join lateral (select coalesce(sums.spent, 0) as spent, coalesce(sums.held, 0) as held) as used
         cross join lateral (
             select
                 'budget_spent_what_its_actors_spent',
@@ -188,8 +188,7 @@ begin
             where b.held <> used.held
             union all
             select
-                'budget_is_below_its_parent',
-                format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
+                'budget_is_below_its_parent', format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
             where b.parent is not null and not exists (
                 select from billing.budgets as above
                 where above.account_id = b.account_id and above.actor = b.parent and b.path = b.actor || above.path
