@@ -2172,35 +2172,15 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._count_in_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamp with time zone, is_judged boolean DEFAULT false) RETURNS void
+CREATE FUNCTION billing._count_in_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
-    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
-declare
-    v_found record := billing._find_budgets(
-        _count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment
-    );
-    v_amount bigint := _count_in_budgets.spent + _count_in_budgets.held;
 begin
-    if _count_in_budgets.is_judged and v_found.room < v_amount then
-        perform billing._raise_over_budget(
-            _count_in_budgets.account_id, _count_in_budgets.actor, v_amount, _count_in_budgets.moment
-        );
-    end if;
-    if v_found.places is not null then
-        update billing.budgets
-        set spent_in_period = case
-                    when budgets.period_start < billing.period_start(budgets.period, _count_in_budgets.moment) then 0
-                    else budgets.spent_in_period
-                end + case when _count_in_budgets.moment < budgets.period_start then 0 else _count_in_budgets.spent end,
-            period_start = greatest(
-                budgets.period_start, billing.period_start(budgets.period, _count_in_budgets.moment)
-            ),
-            held = budgets.held + _count_in_budgets.held,
-            epoch = budgets.epoch + (random() < 0.02)::integer
-        where budgets.ctid = any (v_found.places);
-    end if;
+    perform billing._move_budgets(
+        (billing._find_budgets(_count_in_budgets.account_id, _count_in_budgets.actor, _count_in_budgets.moment)).places,
+        _count_in_budgets.spent, _count_in_budgets.held, _count_in_budgets.moment
+    );
 end
 $$;
 
@@ -4762,6 +4742,28 @@ CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_
     end
 $$;
 
+CREATE FUNCTION billing._judge_by_budgets(account_id uuid, actor text, spent bigint, held bigint, moment timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_found record := billing._find_budgets(
+        _judge_by_budgets.account_id, _judge_by_budgets.actor, _judge_by_budgets.moment
+    );
+begin
+    if v_found.room < _judge_by_budgets.spent + _judge_by_budgets.held then
+        perform billing._raise_over_budget(
+            _judge_by_budgets.account_id, _judge_by_budgets.actor, _judge_by_budgets.spent + _judge_by_budgets.held,
+            _judge_by_budgets.moment
+        );
+    elsif v_found.places is not null then
+        perform billing._move_budgets(
+            v_found.places, _judge_by_budgets.spent, _judge_by_budgets.held, _judge_by_budgets.moment
+        );
+    end if;
+end
+$$;
+
 CREATE FUNCTION billing._judge_card(card_fingerprint text, account_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5760,6 +5762,26 @@ CREATE FUNCTION billing._months(plan billing.plans) RETURNS integer
     LANGUAGE sql IMMUTABLE
     AS $$
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
+$$;
+
+CREATE FUNCTION billing._move_budgets(places tid[], spent bigint, held bigint, moment timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+    update billing.budgets
+    set spent_in_period = case
+                when budgets.period_start < billing.period_start(budgets.period, _move_budgets.moment) then 0
+                else budgets.spent_in_period
+            end + case when _move_budgets.moment < budgets.period_start then 0 else _move_budgets.spent end,
+        period_start = greatest(
+            budgets.period_start, billing.period_start(budgets.period, _move_budgets.moment)
+        ),
+        held = budgets.held + _move_budgets.held,
+        epoch = budgets.epoch + (random() < 0.02)::integer
+    where budgets.ctid = any (_move_budgets.places);
+end
 $$;
 
 CREATE FUNCTION billing._moved(balance billing.credit_balances, amount bigint, due_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.credit_balances
@@ -6964,9 +6986,7 @@ begin
         v_balance := billing._count_spend(v_balance, v_total::bigint);
     end if;
     if v_balance.has_budgets and v_has_actor then
-        perform billing._count_in_budgets(
-            v_balance.account_id, actors.actor, actors.spent, 0, actors.moment, is_judged => true
-        )
+        perform billing._judge_by_budgets(v_balance.account_id, actors.actor, actors.spent, 0, actors.moment)
         from (
             select spend.actor, -sum(spend.amount)::bigint as spent, max(spend.occurred_at) as moment
             from unnest(v_spends) as spend
@@ -11119,26 +11139,26 @@ begin
     join billing.credit_entries as spends on spends.id = given_back.reverses_entry_id
     where given_back.amount > -spends.amount;
 
-    -- What each actor spent counts in its budget and in those above it.
+    -- What each actor spent and holds counts in its budget and in those above it.
     if exists (select from billing.budgets where budgets.account_id = account_ledger_discrepancies.account_id) then
         return query
         select judged.invariant, judged.detail
         from billing.budgets as b
-        cross join lateral (
-            select coalesce(sum(s.spent), 0) as spent, coalesce(sum(s.held), 0) as held
+        left join (
+            select counted.name, sum(used.spent) as spent, sum(used.held) as held
             from (
-                select spends.actor, -sum(spends.amount) as spent, 0 as held from billing.credit_entries as spends
-                left join billing.credit_entries as original on original.id = spends.reverses_entry_id
-                where spends.account_id = b.account_id and spends.kind in ('spend', 'capture', 'refund')
-                    and coalesce(original.occurred_at, spends.occurred_at) >= b.period_start
-                group by spends.actor
-                union all
-                select h.actor, 0, sum(h.amount - h.captured) from billing.credit_holds as h
-                where h.account_id = b.account_id and h.status = 'held'
-                group by h.actor
-            ) as s
-            where s.actor is not null and b.actor = any (billing._budget_path(b.account_id, s.actor))
-        ) as used
+                select level.actor as name, level.period_start, spenders.actor
+                from unnest(billing._actors_of_budget(account_ledger_discrepancies.account_id, '*')) as spenders (actor)
+                cross join lateral billing._budget_path(account_ledger_discrepancies.account_id, spenders.actor) as levels
+                join billing.budgets as level
+                    on level.account_id = account_ledger_discrepancies.account_id and level.actor = any (levels)
+            ) as counted
+            cross join lateral billing._used_by(
+                account_ledger_discrepancies.account_id, counted.actor, counted.period_start
+            ) as used
+            group by counted.name
+        ) as sums on sums.name = b.actor
+        cross join lateral (select coalesce(sums.spent, 0) as spent, coalesce(sums.held, 0) as held) as used
         cross join lateral (
             select
                 'budget_spent_what_its_actors_spent',
@@ -11151,8 +11171,7 @@ begin
             where b.held <> used.held
             union all
             select
-                'budget_is_below_its_parent',
-                format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
+                'budget_is_below_its_parent', format('budget %s: path %s, parent %s', b.actor, b.path, b.parent)
             where b.parent is not null and not exists (
                 select from billing.budgets as above
                 where above.account_id = b.account_id and above.actor = b.parent and b.path = b.actor || above.path
@@ -12763,8 +12782,8 @@ begin
         perform billing._count_spend(v_balance, v_amount);
     end if;
     if v_balance.has_budgets and hold_credits.actor is not null then
-        perform billing._count_in_budgets(
-            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time(), is_judged => true
+        perform billing._judge_by_budgets(
+            v_balance.account_id, hold_credits.actor, 0, v_amount, billing.current_time()
         );
     end if;
 
@@ -15180,7 +15199,7 @@ begin
         returning * into v_entry;
         if found then
             if v_has_budgets and v_entry.actor is not null then
-                perform billing._count_in_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now, is_judged => true);
+                perform billing._judge_by_budgets(v_entry.account_id, v_entry.actor, v_amount, 0, v_now);
             end if;
             -- The first lot usually has enough.
             update billing.credit_grants
