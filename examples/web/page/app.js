@@ -113,11 +113,16 @@ function showAccount() {
   const shown = account();
   $("shop").hidden = $("portal").hidden = !mayBuy();
   showSubscription(null);
-  loadTeam(shown, userId);
   following = follow({
     accountId: shown.account_id,
     onBalance: showBalance,
-    onMovement: loadHistory,
+    onMovement() {
+      loadHistory();
+      // Not while somebody types a budget into it.
+      if (!$("members").contains(document.activeElement)) {
+        loadTeam(shown, userId);
+      }
+    },
     onSubscription: showSubscription,
     isExpecting: () => Date.now() < hurryUntil,
   });

@@ -1,4 +1,5 @@
-/** A team → its members, and what the signed-in user may change. The database checks their role. */
+/** A team → its members, what each has spent of which budget, and what the signed-in user may change of it. The database
+ * checks their role. */
 
 import { account, switchTo } from "./account.js";
 import { $, element, pressed, show } from "./parts.js";
@@ -27,12 +28,46 @@ export async function loadTeam(shown, userId) {
   $("invite").hidden = shown.role === "member";
   $("members").replaceChildren();
   if (!isTeam) return;
-  const members = await call("team_members", { account_id: shown.account_id });
+  const [members, caps, spent] = await Promise.all([
+    call("team_members", { account_id: shown.account_id }),
+    budgets(shown),
+    spentThisMonth(shown),
+  ]);
   if (shown !== account()) return;
-  $("members").replaceChildren(...members.map((member) => row(shown, member)));
+  $("members").replaceChildren(
+    ...members.map((member) => {
+      const actor = `member:${member.user_id}`;
+      return row(shown, member, spent.get(actor) ?? 0, caps.get(actor) ?? null);
+    }),
+  );
 }
 
-function row(team, { user_id, email, role }) {
+/** Actor → the cap of its budget. The example's function spends as `member:<id>`. */
+async function budgets(team) {
+  const { data, error } = await supabase.from("budgets").select("actor, cap")
+    .eq("account_id", team.account_id);
+  if (error) throw error;
+  return new Map(data.map(({ actor, cap }) => [actor, cap]));
+}
+
+/** Actor → credits since the first of the month, as budgets count them: by UTC. */
+async function spentThisMonth(team) {
+  const now = new Date();
+  const start = Date.UTC(now.getUTCFullYear(), now.getUTCMonth());
+  const end = Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + 1);
+  const days = await call("credit_usage_by_actor", {
+    account_id: team.account_id,
+    period_start: new Date(start).toISOString(),
+    period_end: new Date(end).toISOString(),
+  });
+  const spent = new Map();
+  for (const { actor, credits } of days) {
+    spent.set(actor, (spent.get(actor) ?? 0) + credits);
+  }
+  return spent;
+}
+
+function row(team, { user_id, email, role }, spent, cap) {
   const isMe = user_id === me;
   const manages = team.role === "owner" ||
     (team.role === "admin" && role !== "owner");
@@ -41,6 +76,14 @@ function row(team, { user_id, email, role }) {
     {},
     element("td", { textContent: isMe ? `${email} (you)` : email }),
     element("td", {}, manages ? roles(team, user_id, email, role) : role),
+    element("td", { className: "number", textContent: spent }),
+    element(
+      "td",
+      { className: "number" },
+      team.role === "member"
+        ? `${cap ?? "–"}`
+        : budget(team, user_id, email, cap),
+    ),
     element(
       "td",
       { className: "number" },
@@ -72,6 +115,32 @@ function roles(team, user_id, email, role) {
       }
     }));
   return select;
+}
+
+function budget(team, user_id, email, cap) {
+  const input = element("input", {
+    type: "number",
+    min: 0,
+    step: 1,
+    placeholder: "none",
+    value: cap ?? "",
+    ariaLabel: `Monthly budget of ${email}`,
+  });
+  input.addEventListener("change", () =>
+    pressed(input, async () => {
+      const { account_id } = team;
+      const actor = `member:${user_id}`;
+      await (input.value === ""
+        ? call("remove_budget", { account_id, actor })
+        : call("set_budget", {
+          account_id,
+          actor,
+          cap: input.valueAsNumber,
+          period: "month",
+        }));
+      show($("notice"), `The budget of ${email} is saved.`);
+    }));
+  return input;
 }
 
 function leave(team, user_id, email, isMe) {

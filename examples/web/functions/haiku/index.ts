@@ -17,6 +17,11 @@ const REFUSALS: Record<string, [number, string, string]> = {
   ],
   TB002: [409, "another_topic", "This click was for another topic."],
   TB003: [403, "account_frozen", "This account is frozen."],
+  TB091: [
+    402,
+    "budget_used_up",
+    "Your budget in this team is used up: an owner can raise it.",
+  ],
   TB008: [403, "account_closed", "This account is closed."],
 };
 
@@ -58,6 +63,8 @@ export default {
           idempotency_key: `haiku:${click}`,
           description: `Haiku: ${topic.trim()}`,
           feature: "haiku",
+          // Whose budget it counts in, where an owner of the team has set one.
+          actor: `member:${userClaims!.id}`,
         },
       );
       if (spent.error) {
