@@ -127,7 +127,6 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow, and of a test with a database that has many cases all but the first."""
     assert [entry for entry in _SLOW if not (_TESTS / entry).exists()] == []
-    assert [entry for entry in schedule.LONGEST if not (_TESTS.parent / entry).exists()] == []
     schedule.order(items, _TESTS.parent)
     played: set[tuple[Path, str]] = set()
     for item in items:
@@ -147,9 +146,9 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> schedule.LongestFirst | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> schedule.Schedule | None:
     """`--dist loadgroup`: by units."""
-    return schedule.LongestFirst(config, log) if config.getvalue("dist") == "loadgroup" else None
+    return schedule.Schedule(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 def pytest_report_header() -> list[str]:
