@@ -13,7 +13,7 @@ from tests.support import Database, account_of, create_user
 
 @pytest.fixture
 def books(database: Database) -> Iterator[tuple[Connection, UUID]]:
-    """A superuser's connection on which no trigger fires, and an account: two grants, a spend, an open hold."""
+    """A superuser's connection on which no trigger fires, and an account: two grants, a spend, an open hold, two budgets."""
     with database.connect(admin=True) as admin:
         account_id = account_of(admin, create_user(database))
         grant(admin, account_id, 100)
@@ -21,6 +21,9 @@ def books(database: Database) -> Iterator[tuple[Connection, UUID]]:
         spend(admin, account_id, 30)
         hold = call(admin, "hold_credits", account_id=account_id, amount=10, idempotency_key="job")
         call(admin, "capture_hold", hold_id=hold["id"], amount=4, idempotency_key="part")
+        for actor, parent in (("member:1", None), ("agent:writer", "member:1")):
+            budget = {"actor": actor, "cap": 5, "period": "day", "parent": parent}
+            call(admin, "set_budget", account_id=account_id, **budget)
         assert discrepancies(admin) == []
         admin.execute("set session_replication_role = replica")
         yield admin, account_id
@@ -82,6 +85,19 @@ CORRUPTIONS: dict[str, tuple[Corrupt, set[str]]] = {
         {"entry_is_accounted_for"},
     ),
     "held_is_the_sum_of_open_holds": (run("update billing.credit_balances set held = 5"), set()),
+    "budget_spent_what_its_actors_spent": (
+        run("update billing.credit_entries set actor = 'agent:writer' where kind = 'spend'"),
+        set(),
+    ),
+    "budget_holds_what_its_actors_hold": (
+        run("update billing.credit_holds set actor = 'agent:writer'"),
+        set(),
+    ),
+    "budget_is_below_its_parent": (
+        run("update billing.budgets set path = '{agent:writer}' where actor = 'agent:writer'"),
+        set(),
+    ),
+    "balance_knows_of_budgets": (run("delete from billing.budgets"), set()),
     "hold_pins_what_it_holds": (
         run(
             "update billing.credit_hold_lots set amount = 7",

@@ -16,7 +16,8 @@ CONNECTIONS = 8
 CALLS_EACH = 60
 ACCOUNTS = 3
 # Refusals that a race may bring about. Anything else (a deadlock, a serialization failure) fails the test.
-REFUSALS = {"TB001", "TB019", "TB020", "TB025", "TB027"}
+REFUSALS = {"TB001", "TB019", "TB020", "TB025", "TB027", "TB091"}
+ACTORS = [None, "member:1", "agent:1", "agent:2", "key:1"]
 
 Call = tuple[str, dict[str, Any]]
 
@@ -56,7 +57,8 @@ class Player(threading.Thread):
                     raise
                 self.refused.append((function, arguments))
                 return
-        self.done.append(((function, arguments), row))
+        if function != "set_budget":
+            self.done.append(((function, arguments), row))
 
     def lose_the_connection(self, function: str, arguments: dict[str, Any]) -> None:
         """Send the call and hang up: whether it was committed only Postgres knows."""
@@ -75,12 +77,21 @@ class Player(threading.Thread):
             row for (name, _), row in self.done if name == function
         ]
         match self.dice.choice(
-            ["grant", "spend", "spend", "spend", "hold", "capture", "release", "refund", "transfer"]
+            ["grant", "spend", "spend", "spend", "hold", "capture", "release", "refund", "transfer", "budget"]
         ):
             case "grant":
                 return "grant_credits", {"account_id": account, "amount": amount, **keyed}
             case "hold":
-                return "hold_credits", {"account_id": account, "amount": amount, **keyed}
+                actor = self.dice.choice(ACTORS)
+                return "hold_credits", {"account_id": account, "amount": amount, "actor": actor, **keyed}
+            case "budget":
+                return "set_budget", {
+                    "account_id": account,
+                    "actor": self.dice.choice(["agent:1", "agent:2", "agent:*"]),
+                    "cap": self.dice.choice([50, 100, 200]),
+                    "period": self.dice.choice(["hour", "day", "total"]),
+                    "parent": self.dice.choice([None, "member:1"]),
+                }
             case "capture" if held := mine("hold_credits"):
                 hold = self.dice.choice(held)["id"]
                 return "capture_hold", {"hold_id": hold, "amount": self.dice.randint(1, 10), **keyed}
@@ -98,7 +109,8 @@ class Player(threading.Thread):
                     **keyed,
                 }
             case _:
-                return "spend_credits", {"account_id": account, "amount": amount, **keyed}
+                actor = self.dice.choice(ACTORS)
+                return "spend_credits", {"account_id": account, "amount": amount, "actor": actor, **keyed}
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -108,6 +120,7 @@ def test_races_and_cut_connections_leave_every_call_done_once(database: Database
     with database.connect("service_role") as app:
         for account in accounts:
             grant(app, account, 200)
+            call(app, "set_budget", account_id=account, actor="member:1", cap=300, period="total")
         start = threading.Barrier(CONNECTIONS)
         players = [Player(database, f"{seed}:{n}", accounts, start) for n in range(CONNECTIONS)]
         for player in players:

@@ -149,12 +149,14 @@ def test_a_refused_spend_changes_nothing_on_any_level(app: Connection, tree: UUI
 
 
 def test_a_repeated_spend_counts_once(app: Connection, tree: UUID) -> None:
+    set_limits(app, tree, spend_cap=40, spend_cap_period="month")
     first = spend(app, tree, 15, "job", actor=KEY)
     # Also when the budget would not allow it a second time.
     assert spend(app, tree, 15, "job", actor=KEY) == first
     held = hold(app, tree, 5, "work", actor=KEY)
     assert hold(app, tree, 5, "work", actor=KEY) == held
     assert used(app, tree)[KEY] == (15, 5)
+    assert balances(app, tree)["spent_in_period"] == 15
     with refused("TB002"):
         spend(app, tree, 15, "job", actor=WRITER)
 

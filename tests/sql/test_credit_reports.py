@@ -361,6 +361,9 @@ def test_signed_in_user_sees_what_time_did_before_any_sweep(
         "select public.credit_balance_as_of(gen_random_uuid(), now())",
         "select * from public.credit_statement(gen_random_uuid(), now(), now())",
         "select * from public.credit_usage(gen_random_uuid(), now(), now())",
+        "select * from public.credit_usage_by_actor(gen_random_uuid(), now(), now())",
+        "select * from public.budgets",
+        "select public.set_budget(gen_random_uuid(), 'agent:x', 1, 'day')",
         "select * from public.credit_balance",
     ],
 )
@@ -384,6 +387,37 @@ def test_signed_in_user_moves_no_credits(database: Database, conn: Connection, f
     for schema in ["public", "billing"]:
         with pytest.raises(psycopg.errors.InsufficientPrivilege), as_user(conn, user_id):
             conn.execute(f"select * from {schema}.{function}".encode())
+
+
+# Usage by actor.
+
+
+def test_usage_by_actor_is_what_each_spent_less_refunds(
+    database: Database, app: Connection, conn: Connection, admin: Connection, account: UUID, noon: datetime
+) -> None:
+    go_to(admin, noon, 0)
+    grant(app, account, 100)
+    spend(app, account, 5, actor="agent:writer", feature="text")
+    refunded = spend(app, account, 7, actor="agent:writer", feature="video")
+    spend(app, account, 2)
+    adjust(app, account, -1)
+    go_to(admin, noon, 1)
+    refund(app, refunded["id"], 3)
+    capture(app, hold(app, account, 9, actor="key:7")["id"], 4)
+    query = "select * from public.credit_usage_by_actor(%s, %s, %s)"
+    period = [account, noon - DAY, noon + 3 * DAY]
+    expected = [
+        (noon.date(), "agent:writer", 2, 12),
+        (noon.date(), None, 1, 2),
+        ((noon + DAY).date(), "agent:writer", 0, -3),
+        ((noon + DAY).date(), "key:7", 1, 4),
+    ]
+    assert [tuple(row.values()) for row in fetch(app, query, period)] == expected
+    owner = value(app, "select owner_id from billing.accounts where id = %s", [account])
+    with as_user(conn, owner):
+        assert [tuple(row.values()) for row in fetch(conn, query, period)] == expected
+    with as_user(conn, create_user(database)):
+        assert fetch(conn, query, period) == []
 
 
 # Pages of history.

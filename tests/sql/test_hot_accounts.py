@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.calls import Connection, discrepancies, grant, set_limits, value
+from tests.sql.calls import Connection, call, discrepancies, grant, set_limits, value
 from tests.support import Database
 
 SPENDS = 3000
@@ -13,7 +13,8 @@ SPENDS = 3000
 
 def spend_many(conn: Connection, account: UUID, name: str) -> None:
     conn.execute(
-        "select count(billing.spend_credits(%s, 1, %s || number)) from generate_series(1, %s) as number",
+        "select count(billing.spend_credits(%s, 1, %s || number, actor => 'agent:writer')) "
+        "from generate_series(1, %s) as number",
         [account, name, SPENDS],
     )
 
@@ -25,20 +26,30 @@ def pages_read(conn: Connection, account: UUID, name: str) -> int:
         for number in range(8)
         for plan in value(
             conn,
-            "explain (analyze, buffers, format json) select billing.spend_credits(%s, 1, %s)",
+            "explain (analyze, buffers, format json) "
+            "select billing.spend_credits(%s, 1, %s, actor => 'agent:writer')",
             [account, f"{name} {number}"],
         )
     )
 
 
+CAPPED = {"spend_cap": 10**9, "spend_cap_period": "month"}
+
+
 @pytest.mark.parametrize(
-    "limits", [{}, {"spend_cap": 10**9, "spend_cap_period": "month"}], ids=["plain", "capped"]
+    ("limits", "has_budgets"),
+    [({}, False), (CAPPED, False), (CAPPED, True)],
+    ids=["plain", "capped", "budgets"],
 )
 def test_spend_reads_no_more_while_somebody_holds_an_old_snapshot(
-    database: Database, app: Connection, account: UUID, limits: dict[str, Any]
+    database: Database, app: Connection, account: UUID, limits: dict[str, Any], has_budgets: bool
 ) -> None:
     grant(app, account, 1_000_000)
     set_limits(app, account, **limits)
+    if has_budgets:
+        budget = {"account_id": account, "cap": 10**9, "period": "day"}
+        call(app, "set_budget", actor="member:1", **budget)
+        call(app, "set_budget", actor="agent:writer", parent="member:1", **budget)
     before = pages_read(app, account, "before")
     with database.connect(autocommit=False) as dump:
         dump.execute("set transaction isolation level repeatable read")
