@@ -1,7 +1,7 @@
 """`till plans …`: plans and packs from a file to Stripe, from Stripe to the database, and as they are there."""
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +13,12 @@ from cli.app import App
 from cli.call import Yes
 from cli.database import Connection, connect, rows
 from cli.output import AsJson, CliError, err, print_json
-from cli.plans.tables import print_changes, print_plans, print_steps
+from cli.plans.tables import print_changes, print_database_steps, print_plans, print_steps
 
 if TYPE_CHECKING:  # Stripe's library and pydantic take their time to load: only who needs them waits
     from cli.plans.catalogue import Catalogue, StripeAccount
     from cli.plans.changes import Step
+    from cli.plans.database import DatabaseStep
     from cli.plans.file import PlanFile
     from cli.plans.sync import Synced
 
@@ -89,42 +90,68 @@ def push(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Push a plan file to Stripe, then sync the database from Stripe.
+    """Push a plan file to Stripe, sync the database from Stripe, then write the price list of operations.
 
     A new amount, currency or interval makes a new price that takes the lookup key over.
     The old one is archived and keeps its subscribers.
-    Plans that the file does not mention are left alone.
+    A changed operation gets a new version. Open holds and past charges keep theirs.
+    Plans and operations that the file does not mention are left alone.
     """
     from cli.plans.catalogue import stripe_account, stripe_settings
-    from cli.plans.changes import steps
-    from cli.plans.sync import check_mode
+    from cli.plans.database import push_database
     from cli.stripe_key import check_key
 
     declared = _read(file)
-    settings = stripe_settings()
-    with connect() as conn, stripe_account(settings) as stripe:
-        is_our_key = check_key(conn, settings)
-        catalogue = _read_stripe(stripe)
-        for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
-            check_mode(conn, livemode=livemode)
-        try:
-            planned = steps(declared, catalogue)
-        except CliError as error:
-            raise CliError(f"{file}: {error}") from None
+    planned: "list[Step]" = []
+    result: "Synced | None" = None
+    with connect() as conn, ExitStack() as stack:
+        # First, because it shows what the database refuses before Stripe is changed.
+        in_database = push_database(conn, declared, yes=False)
+        stripe: "StripeAccount | None" = None
+        is_our_key = False
+        if declared.products or declared.prices:
+            settings = stripe_settings()
+            stripe = stack.enter_context(stripe_account(settings))
+            is_our_key = check_key(conn, settings)
+            planned = _plan(conn, stripe, declared, file)
         if not as_json:
-            print_steps(planned)
+            if stripe is not None:
+                print_steps(planned)
+            print_database_steps(in_database)
+        told = [_step(step) for step in (*planned, *in_database)]
         if not yes:
             if as_json:
-                print_json({"dry_run": True, "steps": [_step(step) for step in planned]})
-            _say_what_was_not_done(planned)
+                print_json({"dry_run": True, "steps": told})
+            _say_what_was_not_done([*planned, *in_database])
             return
-        _push(stripe, planned)
-        result = _sync(conn, stripe, is_our_key=is_our_key)
+        if stripe is not None:
+            _push(stripe, planned)
+            result = _sync(conn, stripe, is_our_key=is_our_key)
+        in_database = push_database(conn, declared, yes=True)
     if as_json:
-        print_json({"dry_run": False, "steps": [_step(step) for step in planned], "database": _told(result)})
-    else:
+        print_json(
+            {"dry_run": False, "steps": told, **({"database": _told(result)} if result is not None else {})}
+        )
+    elif result is not None:
         print_changes(result)
-    _finish(result)
+    if in_database:
+        changed = sum(step.writes for step in in_database)
+        err.print(f"changed in the price list: {changed:,}", style="dim", highlight=False)
+    if result is not None:
+        _finish(result)
+
+
+def _plan(conn: Connection, stripe: "StripeAccount", declared: "PlanFile", file: Path) -> "list[Step]":
+    from cli.plans.changes import steps
+    from cli.plans.sync import check_mode
+
+    catalogue = _read_stripe(stripe)
+    for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
+        check_mode(conn, livemode=livemode)
+    try:
+        return steps(declared, catalogue)
+    except CliError as error:
+        raise CliError(f"{file}: {error}") from None
 
 
 def _read(file: Path) -> "PlanFile":
@@ -196,7 +223,7 @@ def _finish(result: "Synced") -> None:
         raise typer.Exit(1)
 
 
-def _say_what_was_not_done(planned: "Sequence[Step]") -> None:
+def _say_what_was_not_done(planned: "Sequence[Step | DatabaseStep]") -> None:
     changes = sum(step.writes for step in planned)
     told = (
         f"changes to make: {changes:,}; nothing was done: repeat it with --yes"
@@ -206,7 +233,7 @@ def _say_what_was_not_done(planned: "Sequence[Step]") -> None:
     err.print(told, style="dim", highlight=False)
 
 
-def _step(step: "Step") -> dict[str, Any]:
+def _step(step: "Step | DatabaseStep") -> dict[str, Any]:
     return {
         "action": step.action,
         "kind": step.kind,
