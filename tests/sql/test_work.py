@@ -336,6 +336,28 @@ def test_a_key_belongs_to_one_movement(app: Connection, account: UUID) -> None:
     release(app, plain["id"])
 
 
+def test_the_actor_is_that_of_the_hold_and_part_of_its_key(app: Connection, account: UUID) -> None:
+    held = hold_work(app, account, 40, "hold", actor="agent:writer")
+    free = hold_work(app, account, 0, "free", actor="agent:writer")
+    spent = spend_work(app, account, 1, "spend", actor="agent:reader")
+    settle_work(app, held["id"], 60)
+    assert free["actor"] == "agent:writer"
+    rows = fetch(app, "select kind, actor from billing.credit_entries order by id")
+    assert [(row["kind"], row["actor"]) for row in rows[1:]] == [
+        ("spend", "agent:reader"), ("capture", "agent:writer"), ("spend", "agent:writer"),
+    ]  # fmt: skip
+    assert spend_work(app, account, 1, "spend", actor="agent:reader") == spent
+    with refused("TB002"):
+        spend_work(app, account, 1, "spend")
+    for key, seconds in (("hold", 40), ("free", 0)):
+        with refused("TB002"):
+            hold_work(app, account, seconds, key, actor="agent:reader")
+    for seconds in (1, 0):
+        for call in (hold_work, spend_work):
+            with refused("TB092"):
+                call(app, account, seconds, actor="")
+
+
 def test_a_refund_of_each_entry_returns_what_was_charged(app: Connection, account: UUID) -> None:
     held = hold_work(app, account, 40)
     charge = settle_work(app, held["id"], 130)

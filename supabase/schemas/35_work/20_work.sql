@@ -64,7 +64,7 @@ for each statement execute function billing.tg_ledger__append_only();
 -- The charge that was made under a key; null if there is none. TB002 if it was made by another call.
 create function billing._repeated_charge(
     account_id uuid, idempotency_key text, operation text, quantities jsonb, hold_id uuid, on_excess text,
-    description text, metadata jsonb
+    description text, metadata jsonb, actor text
 )
 returns billing.work_charges
 language plpgsql
@@ -90,8 +90,8 @@ begin
         or exists (
             select from billing.credit_entries
             where credit_entries.id = v_charge.entry_id
-                and (credit_entries.description, credit_entries.metadata) is distinct from (
-                    _repeated_charge.description, _repeated_charge.metadata
+                and (credit_entries.description, credit_entries.metadata, credit_entries.actor) is distinct from (
+                    _repeated_charge.description, _repeated_charge.metadata, _repeated_charge.actor
                 )
         )
     ) then
@@ -104,7 +104,7 @@ $$;
 -- A hold for work that is estimated to cost nothing: it reserves nothing, and is settled and released like any other.
 create function billing._hold_nothing(
     balance billing.credit_balances, idempotency_key text, expires_in interval, description text, metadata jsonb,
-    feature text
+    feature text, actor text
 )
 returns billing.credit_holds
 language plpgsql
@@ -119,11 +119,11 @@ begin
     end if;
     perform billing._check_expires_in(_hold_nothing.expires_in);
     insert into billing.credit_holds (
-        account_id, amount, description, metadata, feature, idempotency_key, expires_in, expires_at
+        account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
     )
     values (
         (_hold_nothing.balance).account_id, 0, _hold_nothing.description, _hold_nothing.metadata,
-        _hold_nothing.feature, _hold_nothing.idempotency_key, _hold_nothing.expires_in,
+        _hold_nothing.feature, billing._checked_actor(_hold_nothing.actor), _hold_nothing.idempotency_key, _hold_nothing.expires_in,
         billing.current_time() + _hold_nothing.expires_in
     )
     returning * into v_hold;
@@ -139,7 +139,8 @@ create function billing.hold_work(
     idempotency_key text,
     expires_in interval default '1 hour',
     description text default null,
-    metadata jsonb default '{}'
+    metadata jsonb default '{}',
+    actor text default null
 )
 returns billing.credit_holds
 language plpgsql
@@ -160,8 +161,8 @@ begin
     where credit_holds.account_id = hold_work.account_id
         and credit_holds.idempotency_key = hold_work.idempotency_key;
     if found then
-        if (v_hold.expires_in, v_hold.description, v_hold.metadata) is distinct from (
-                hold_work.expires_in, hold_work.description, hold_work.metadata
+        if (v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.actor) is distinct from (
+                hold_work.expires_in, hold_work.description, hold_work.metadata, hold_work.actor
             )
             or not exists (
                 select from billing.work_holds
@@ -180,12 +181,12 @@ begin
         v_hold := billing.hold_credits(
             account_id => hold_work.account_id, amount => v_credits, idempotency_key => hold_work.idempotency_key,
             expires_in => hold_work.expires_in, description => hold_work.description, metadata => hold_work.metadata,
-            feature => hold_work.operation
+            feature => hold_work.operation, actor => hold_work.actor
         );
     else
         v_hold := billing._hold_nothing(
             v_balance, hold_work.idempotency_key, hold_work.expires_in, hold_work.description, hold_work.metadata,
-            hold_work.operation
+            hold_work.operation, hold_work.actor
         );
     end if;
     insert into billing.work_holds (hold_id, operation_price_id, quantities)
@@ -221,7 +222,7 @@ begin
     return billing._post_entry(v_balance, billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -_spend_excess.amount, debt => v_debt::bigint,
         source => 'app', description => _spend_excess.description, feature => (_spend_excess.hold).feature,
-        metadata => _spend_excess.metadata, key_space => _spend_excess.key_space,
+        metadata => _spend_excess.metadata, actor => (_spend_excess.hold).actor, key_space => _spend_excess.key_space,
         idempotency_key => _spend_excess.idempotency_key, occurred_at => billing.current_time()
     ));
 end
@@ -263,7 +264,7 @@ begin
     v_description := coalesce(settle_work.description, v_hold.description);
     v_charge := billing._repeated_charge(
         v_hold.account_id, settle_work.idempotency_key, v_price.operation, settle_work.usage, v_hold.id, v_on_excess,
-        v_description, settle_work.metadata
+        v_description, settle_work.metadata, v_hold.actor
     );
     if v_charge.id is not null then
         return v_charge;
@@ -321,7 +322,8 @@ create function billing.spend_work(
     quantities jsonb,
     idempotency_key text,
     description text default null,
-    metadata jsonb default '{}'
+    metadata jsonb default '{}',
+    actor text default null
 )
 returns billing.work_charges
 language plpgsql
@@ -335,11 +337,12 @@ declare
     v_charge billing.work_charges;
 begin
     perform billing._checked_key(spend_work.idempotency_key, spend_work.metadata);
+    perform billing._checked_actor(spend_work.actor);
     -- Before the price is read, so that of two calls with one key the second finds the charge of the first.
     v_balance := billing._lock_balance(spend_work.account_id);
     v_charge := billing._repeated_charge(
         spend_work.account_id, spend_work.idempotency_key, spend_work.operation, spend_work.quantities, null, null,
-        spend_work.description, spend_work.metadata
+        spend_work.description, spend_work.metadata, spend_work.actor
     );
     if v_charge.id is not null then
         return v_charge;
@@ -353,7 +356,7 @@ begin
         v_charge.entry_id := (billing.spend_credits(
             account_id => spend_work.account_id, amount => v_charge.credits,
             idempotency_key => spend_work.idempotency_key, description => spend_work.description,
-            metadata => spend_work.metadata, feature => spend_work.operation
+            metadata => spend_work.metadata, feature => spend_work.operation, actor => spend_work.actor
         )).id;
     elsif not v_balance.may_spend then
         perform billing._check_may_spend(spend_work.account_id);
@@ -375,9 +378,9 @@ revoke all on function
     billing.spend_work
 from public, anon, authenticated, service_role;
 grant execute on function
-    billing.hold_work(uuid, text, jsonb, text, interval, text, jsonb),
+    billing.hold_work(uuid, text, jsonb, text, interval, text, jsonb, text),
     billing.settle_work(uuid, jsonb, text, text, text, jsonb),
-    billing.spend_work(uuid, text, jsonb, text, text, jsonb)
+    billing.spend_work(uuid, text, jsonb, text, text, jsonb, text)
 to service_role;
 
 comment on table billing.work_holds is 'Holds for priced work: the price that was in force, and the estimated quantities.';
@@ -389,6 +392,6 @@ comment on column billing.work_charges.charged is 'What the account was charged;
 comment on column billing.work_charges.on_excess is 'The policy for work that costs more than its hold had; null without a hold.';
 comment on column billing.work_charges.entry_id is 'The capture or spend; null if nothing was charged.';
 comment on column billing.work_charges.excess_entry_id is 'The spend of what the hold did not have, beside the capture.';
-comment on function billing.hold_work(uuid, text, jsonb, text, interval, text, jsonb) is 'Holds what an operation is estimated to cost, at the price in force now; once for each idempotency key.';
+comment on function billing.hold_work(uuid, text, jsonb, text, interval, text, jsonb, text) is 'Holds what an operation is estimated to cost, at the price in force now; once for each idempotency key.';
 comment on function billing.settle_work(uuid, jsonb, text, text, text, jsonb) is 'Charges what held work really used, at the price of its hold, and releases the rest; once for each idempotency key. If it costs more than the hold has, on_excess decides (null: as the price says).';
-comment on function billing.spend_work(uuid, text, jsonb, text, text, jsonb) is 'Prices an operation and spends the credits in one call, without a hold; once for each idempotency key.';
+comment on function billing.spend_work(uuid, text, jsonb, text, text, jsonb, text) is 'Prices an operation and spends the credits in one call, without a hold; once for each idempotency key.';

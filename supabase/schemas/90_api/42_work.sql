@@ -43,7 +43,8 @@ create function public.hold_work(
     idempotency_key text,
     expires_in interval default '1 hour',
     description text default null,
-    metadata jsonb default '{}'
+    metadata jsonb default '{}',
+    actor text default null
 )
 returns billing.credit_holds
 language sql
@@ -52,7 +53,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select billing.hold_work(
         hold_work.account_id, hold_work.operation, hold_work.quantities, hold_work.idempotency_key,
-        hold_work.expires_in, hold_work.description, hold_work.metadata
+        hold_work.expires_in, hold_work.description, hold_work.metadata, hold_work.actor
     )
 $$;
 
@@ -81,7 +82,8 @@ create function public.spend_work(
     quantities jsonb,
     idempotency_key text,
     description text default null,
-    metadata jsonb default '{}'
+    metadata jsonb default '{}',
+    actor text default null
 )
 returns billing.work_charges
 language sql
@@ -90,21 +92,21 @@ set search_path = pg_catalog, pg_temp
 as $$
     select billing.spend_work(
         spend_work.account_id, spend_work.operation, spend_work.quantities, spend_work.idempotency_key,
-        spend_work.description, spend_work.metadata
+        spend_work.description, spend_work.metadata, spend_work.actor
     )
 $$;
 
 revoke all on function
     public.estimate_work(text, jsonb),
-    public.hold_work(uuid, text, jsonb, text, interval, text, jsonb),
+    public.hold_work(uuid, text, jsonb, text, interval, text, jsonb, text),
     public.settle_work(uuid, jsonb, text, text, text, jsonb),
-    public.spend_work(uuid, text, jsonb, text, text, jsonb)
+    public.spend_work(uuid, text, jsonb, text, text, jsonb, text)
 from public, anon, authenticated, service_role;
 grant execute on function public.estimate_work(text, jsonb) to authenticated, service_role;
 grant execute on function
-    public.hold_work(uuid, text, jsonb, text, interval, text, jsonb),
+    public.hold_work(uuid, text, jsonb, text, interval, text, jsonb, text),
     public.settle_work(uuid, jsonb, text, text, text, jsonb),
-    public.spend_work(uuid, text, jsonb, text, text, jsonb)
+    public.spend_work(uuid, text, jsonb, text, text, jsonb, text)
 to service_role;
 
 comment on view public.billing_operations is 'The price list in force: what each operation costs in credits.';
