@@ -49,7 +49,10 @@ def list_operations(as_json: AsJson = False) -> None:
     if not as_json:
         found = [{**each, "rates": _rates_text(each["rates"])} for each in found]
     print_rows(
-        found, as_json=as_json, empty="no operations yet: push them with `till plans push`", numbers=("minimum",)
+        found,
+        as_json=as_json,
+        empty="no operations yet: push them with `till plans push`",
+        numbers=("minimum",),
     )
 
 
@@ -97,7 +100,8 @@ def _quantity(text: str) -> tuple[str, float]:
 
 def _rates_text(rates: dict[str, Any]) -> str:
     return ", ".join(
-        f"{name} {rate['credits']}" + (f" per {rate['per']:,} {rate['unit']}" if rate["per"] != 1 else "")
+        f"{name} {rate['credits']}"
+        + (f" per {rate['per']:,} {rate['unit']}" if rate["per"] != 1 else "")
         + (f" per {rate['unit']}" if rate["per"] == 1 and rate["unit"] != name else "")
         for name, rate in rates.items()
     )

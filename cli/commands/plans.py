@@ -102,12 +102,12 @@ def push(
     from cli.stripe_key import check_key
 
     declared = _read(file)
-    planned: "list[Step]" = []
-    result: "Synced | None" = None
+    planned: list[Step] = []
+    result: Synced | None = None
     with connect() as conn, ExitStack() as stack:
         # First, because it shows what the database refuses before Stripe is changed.
         in_database = push_database(conn, declared, yes=False)
-        stripe: "StripeAccount | None" = None
+        stripe: StripeAccount | None = None
         is_our_key = False
         if declared.products or declared.prices:
             settings = stripe_settings()

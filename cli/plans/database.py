@@ -88,7 +88,10 @@ select
     ) || (
         select jsonb_object_agg(
             'rates.' || rate.key,
-            concat((rate.value -> 'credits')::numeric, ' per ', nullif(rate.value ->> 'per', '1') || ' ', rate.value ->> 'unit')
+            concat(
+                (rate.value -> 'credits')::numeric, ' per ', nullif(rate.value ->> 'per', '1') || ' ',
+                rate.value ->> 'unit'
+            )
         )
         from jsonb_each(prices.rates) as rate
     ) as facts

@@ -201,13 +201,16 @@ PACKS = {"fixed": FixedPack, "custom": CustomPack}  # by tag, as errors name the
 
 
 class ComponentRate(BaseModel):
-    """What a component of an operation costs: credits for `per` of its unit. `cost` is yours, in money, for the same."""
+    """What a component of an operation costs: credits for `per` of its unit. `cost`: what that many cost you."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     credits: Rate
     per: Annotated[int, whole(1, PER_MAX, "units")] = 1
-    unit: Annotated[Text, matching(re.compile(rf".{{1,{UNIT_LENGTH_MAX}}}"), "a short text such as tokens")] | None = None
+    unit: (
+        Annotated[Text, matching(re.compile(rf".{{1,{UNIT_LENGTH_MAX}}}"), "a short text such as tokens")]
+        | None
+    ) = None
     cost: Rate = Decimal(0)
 
 

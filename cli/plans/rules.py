@@ -211,9 +211,12 @@ def rate_table(value: object) -> object:
 
 def rates_table(value: object) -> object:
     """The rates of an operation."""
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict):
         raise _is_not(value, "a table of rates such as { input = 0.3, output = 1.2 }")
-    return cast("object", value)
+    found = cast("dict[object, object]", value)
+    if not found:
+        raise wrong("is empty: write a rate such as call = 1")
+    return found
 
 
 def moment(value: object) -> datetime:

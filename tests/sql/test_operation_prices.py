@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.sql.calls import Connection, fetch, fetch_one, move_clock, refused, value
-from tests.sql.work import CHAT, estimate, set_price
+from tests.sql.work import estimate, set_price
 from tests.support import Database, as_anon, as_user, create_user
 
 DAY = timedelta(days=1)
@@ -89,9 +89,7 @@ rates = st.dictionaries(
 )
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rates=rates,
     quantities=st.dictionaries(
@@ -265,7 +263,10 @@ def test_a_version_that_was_in_force_stays_as_it_is(app: Connection, admin: Conn
     price = set_price(app)
     with refused("TB108"):
         admin.execute("delete from billing.operation_prices")
-    for change in ("update billing.operation_prices set minimum = 7", "truncate billing.operation_prices cascade"):
+    for change in (
+        "update billing.operation_prices set minimum = 7",
+        "truncate billing.operation_prices cascade",
+    ):
         with refused("TB015"):
             admin.execute(change)
     assert fetch_one(app, "select * from billing.operation_prices") == price

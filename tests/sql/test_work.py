@@ -77,7 +77,9 @@ def test_usage_that_is_the_estimate_ends_the_hold(app: Connection, account: UUID
     assert (of_hold(app, held["id"])["status"], available(app, account)) == ("captured", 60)
 
 
-def test_debt_charges_what_is_held_then_what_is_available_then_what_is_not(app: Connection, account: UUID) -> None:
+def test_debt_charges_what_is_held_then_what_is_available_then_what_is_not(
+    app: Connection, account: UUID
+) -> None:
     held = hold_work(app, account, 40)
     spend(app, account, 50)
     charge = settle_work(app, held["id"], 70, description="Long video", metadata={"job": "7"})
@@ -275,7 +277,9 @@ def test_spending_prices_and_spends_at_once(app: Connection, account: UUID) -> N
     assert (entry["feature"], entry["metadata"]) == ("video", {"job": "7"})
 
 
-def test_a_replay_returns_the_first_answer_also_after_a_change_of_price(app: Connection, account: UUID) -> None:
+def test_a_replay_returns_the_first_answer_also_after_a_change_of_price(
+    app: Connection, account: UUID
+) -> None:
     held = hold_work(app, account, 40, "hold")
     spent = spend_work(app, account, 10, "spend")
     per_second(app, 9)
@@ -392,7 +396,9 @@ def test_credits_that_are_due_expire_before_the_excess_is_spent(
 def test_two_settlements_at_once_charge_once(database: Database, app: Connection, account: UUID) -> None:
     held = hold_work(app, account, 40)
     with database.connect("service_role") as second:
-        answers = at_once([lambda conn=conn: settle_work(conn, held["id"], 70, "key") for conn in (app, second)])
+        answers = at_once(
+            [lambda conn=conn: settle_work(conn, held["id"], 70, "key") for conn in (app, second)]
+        )
         assert answers[0] == answers[1]
         held = hold_work(app, account, 20)
         answers = at_once(
@@ -474,7 +480,9 @@ def test_a_damaged_charge_is_a_discrepancy(
         assert invariant in [row["invariant"] for row in stored]
 
 
-def test_users_read_their_own_charges(database: Database, app: Connection, account: UUID, other: UUID) -> None:
+def test_users_read_their_own_charges(
+    database: Database, app: Connection, account: UUID, other: UUID
+) -> None:
     settle_work(app, hold_work(app, account, 40)["id"], 10)
     grant(app, other, 10)
     spend_work(app, other, 2)

@@ -29,11 +29,21 @@ def estimate(conn: Connection, operation: str | None, quantities: Any) -> Row:
 
 
 def hold_work(
-    conn: Connection, account: UUID, seconds: Any, key: str | None = None, operation: str = "video", **more: Any
+    conn: Connection,
+    account: UUID,
+    seconds: Any,
+    key: str | None = None,
+    operation: str = "video",
+    **more: Any,
 ) -> Row:
     """So many seconds of video unless told."""
     quantities = Jsonb({"seconds": seconds} if isinstance(seconds, int | float) else seconds)
-    arguments = {"operation": operation, "quantities": quantities, "idempotency_key": key or fresh("work"), **more}
+    arguments = {
+        "operation": operation,
+        "quantities": quantities,
+        "idempotency_key": key or fresh("work"),
+        **more,
+    }
     return call(conn, "hold_work", account_id=account, **arguments)
 
 
@@ -46,8 +56,18 @@ def settle_work(
 
 
 def spend_work(
-    conn: Connection, account: UUID, seconds: Any, key: str | None = None, operation: str = "video", **more: Any
+    conn: Connection,
+    account: UUID,
+    seconds: Any,
+    key: str | None = None,
+    operation: str = "video",
+    **more: Any,
 ) -> Row:
     quantities = Jsonb({"seconds": seconds} if isinstance(seconds, int | float) else seconds)
-    arguments = {"operation": operation, "quantities": quantities, "idempotency_key": key or fresh("work"), **more}
+    arguments = {
+        "operation": operation,
+        "quantities": quantities,
+        "idempotency_key": key or fresh("work"),
+        **more,
+    }
     return call(conn, "spend_work", account_id=account, **arguments)

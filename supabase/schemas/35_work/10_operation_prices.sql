@@ -91,7 +91,7 @@ alter table billing.operation_prices enable row level security;
 revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
 revoke all on billing.operation_prices from public, anon, authenticated, service_role;
 
--- What is to come is nobody's business yet.
+-- Announced prices are not public until they are in force.
 create policy operation_prices_select_everyone on billing.operation_prices
 for select to anon, authenticated using (valid_from <= (select billing.current_time()));
 

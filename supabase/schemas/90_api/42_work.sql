@@ -118,6 +118,12 @@ comment on column public.billing_operations.rounding is 'How the sum of a call i
 comment on column public.billing_operations.on_excess is 'What happens if work costs more than was held: debt, clip or refuse.';
 comment on column public.billing_operations.valid_from is 'Since when this price is in force.';
 comment on view public.work_charges is 'What priced work of the user''s accounts cost: quantities, rates and credits.';
+comment on column public.work_charges.id is 'Ascending; for paging.';
+comment on column public.work_charges.account_id is 'The account that was charged.';
+comment on column public.work_charges.operation is 'The key by which the app names the operation.';
+comment on column public.work_charges.name is 'Its name for people.';
+comment on column public.work_charges.quantities is 'How much of each component was used.';
+comment on column public.work_charges.hold_id is 'The hold that was settled; null if there was none.';
 comment on column public.work_charges.rates is 'The rates that were charged.';
 comment on column public.work_charges.unrounded is 'What the quantities cost before rounding and the minimum.';
 comment on column public.work_charges.credits is 'What the work costs by the price list.';
