@@ -7,8 +7,9 @@
 --
 -- Callable by service_role. Clients read their own rows.
 
+-- No foreign keys to rows of the ledger, which are never deleted; account_work_discrepancies lists broken references.
 create table billing.work_holds (
-    hold_id uuid primary key references billing.credit_holds (id),
+    hold_id uuid primary key,
     operation_price_id bigint not null references billing.operation_prices (id),
     quantities jsonb not null
 );
@@ -17,16 +18,16 @@ create index work_holds_price on billing.work_holds (operation_price_id);
 
 create table billing.work_charges (
     id bigint generated always as identity primary key,
-    account_id uuid not null references billing.accounts (id),
+    account_id uuid not null,
     operation_price_id bigint not null references billing.operation_prices (id),
     quantities jsonb not null,
     unrounded numeric not null,
     credits billing.credits not null,
     charged billing.credits not null,
     on_excess text,
-    hold_id uuid references billing.work_holds (hold_id),
-    entry_id bigint references billing.credit_entries (id),
-    excess_entry_id bigint references billing.credit_entries (id),
+    hold_id uuid,
+    entry_id bigint,
+    excess_entry_id bigint,
     idempotency_key billing.idempotency_key not null,
     occurred_at timestamptz not null,
     created_at timestamptz not null default now()
@@ -61,43 +62,38 @@ create trigger tg_work_charges__append_only
 before update or delete or truncate on billing.work_charges
 for each statement execute function billing.tg_ledger__append_only();
 
--- The charge that was made under a key; null if there is none. TB002 if it was made by another call.
-create function billing._repeated_charge(
-    account_id uuid, idempotency_key text, operation text, quantities jsonb, hold_id uuid, on_excess text,
-    description text, metadata jsonb, actor text
+-- Raises TB002 if a charge that has the key of a call was made by another one.
+create function billing._check_same_charge(
+    charge billing.work_charges, operation text, quantities jsonb, hold_id uuid, on_excess text, description text,
+    metadata jsonb, actor text
 )
-returns billing.work_charges
+returns void
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_charge billing.work_charges;
 begin
-    select * into v_charge from billing.work_charges
-    where work_charges.account_id = _repeated_charge.account_id
-        and work_charges.idempotency_key = _repeated_charge.idempotency_key;
-    if found and (
-        (v_charge.quantities, v_charge.hold_id, v_charge.on_excess) is distinct from (
-            _repeated_charge.quantities, _repeated_charge.hold_id, _repeated_charge.on_excess
-        )
-        or not exists (
-            select from billing.operation_prices
-            where operation_prices.id = v_charge.operation_price_id
-                and operation_prices.operation = _repeated_charge.operation
-        )
-        -- Work that cost nothing has no entry.
-        or exists (
-            select from billing.credit_entries
-            where credit_entries.id = v_charge.entry_id
-                and (credit_entries.description, credit_entries.metadata, credit_entries.actor) is distinct from (
-                    _repeated_charge.description, _repeated_charge.metadata, _repeated_charge.actor
-                )
-        )
+    if (
+        (_check_same_charge.charge).quantities, (_check_same_charge.charge).hold_id,
+        (_check_same_charge.charge).on_excess
+    ) is distinct from (
+        _check_same_charge.quantities, _check_same_charge.hold_id, _check_same_charge.on_excess
+    )
+    or not exists (
+        select from billing.operation_prices
+        where operation_prices.id = (_check_same_charge.charge).operation_price_id
+            and operation_prices.operation = _check_same_charge.operation
+    )
+    -- Work that cost nothing has no entry.
+    or exists (
+        select from billing.credit_entries
+        where credit_entries.id = (_check_same_charge.charge).entry_id
+            and (credit_entries.description, credit_entries.metadata, credit_entries.actor) is distinct from (
+                _check_same_charge.description, _check_same_charge.metadata, _check_same_charge.actor
+            )
     ) then
-        perform billing._raise_key_reused(_repeated_charge.idempotency_key);
+        perform billing._raise_key_reused((_check_same_charge.charge).idempotency_key);
     end if;
-    return v_charge;
 end
 $$;
 
@@ -196,7 +192,7 @@ end
 $$;
 
 -- Spends what work cost beyond its hold, whatever the account has: what its lots cannot pay becomes debt. Counted by a
--- spend cap and refused by none, because the work is done.
+-- spend cap and by budgets and refused by none, because the work is done.
 create function billing._spend_excess(
     hold billing.credit_holds, amount bigint, key_space text, idempotency_key text, description text, metadata jsonb
 )
@@ -218,6 +214,11 @@ begin
     if v_balance.spend_cap is not null then
         v_balance := billing._in_running_period(v_balance);
         v_balance.spent_in_period := v_balance.spent_in_period + _spend_excess.amount;
+    end if;
+    if v_balance.has_budgets and (_spend_excess.hold).actor is not null then
+        perform billing._count_in_budgets(
+            v_balance.account_id, (_spend_excess.hold).actor, _spend_excess.amount, 0, billing.current_time()
+        );
     end if;
     return billing._post_entry(v_balance, billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -_spend_excess.amount, debt => v_debt::bigint,
@@ -262,11 +263,14 @@ begin
     end if;
     v_on_excess := coalesce(settle_work.on_excess, v_price.on_excess);
     v_description := coalesce(settle_work.description, v_hold.description);
-    v_charge := billing._repeated_charge(
-        v_hold.account_id, settle_work.idempotency_key, v_price.operation, settle_work.usage, v_hold.id, v_on_excess,
-        v_description, settle_work.metadata, v_hold.actor
-    );
-    if v_charge.id is not null then
+    select * into v_charge from billing.work_charges
+    where work_charges.account_id = v_hold.account_id
+        and work_charges.idempotency_key = settle_work.idempotency_key;
+    if found then
+        perform billing._check_same_charge(
+            v_charge, v_price.operation, settle_work.usage, v_hold.id, v_on_excess, v_description,
+            settle_work.metadata, v_hold.actor
+        );
         return v_charge;
     end if;
 
@@ -274,6 +278,7 @@ begin
     perform billing._check_held(v_hold);
     select priced.unrounded, priced.credits into v_charge.unrounded, v_charge.credits
     from billing._price_work(v_price, settle_work.usage) as priced;
+    perform billing._check_key_is_new(v_hold.account_id, settle_work.idempotency_key);
     v_captured := least(v_charge.credits, v_hold.amount - v_hold.captured);
     v_excess := v_charge.credits - v_captured;
     if v_excess > 0 and v_on_excess = 'refuse' then
@@ -285,12 +290,10 @@ begin
     end if;
 
     if v_captured > 0 then
-        v_charge.entry_id := (billing.capture_hold(
-            hold_id => v_hold.id, amount => v_captured, idempotency_key => settle_work.idempotency_key,
-            description => v_description, metadata => settle_work.metadata, release_rest => true
+        v_charge.entry_id := (billing._capture(
+            v_hold, v_captured, settle_work.idempotency_key, v_description, settle_work.metadata, release_rest => true
         )).id;
     else
-        perform billing._check_key_is_new(v_hold.account_id, settle_work.idempotency_key);
         perform billing.release_hold(v_hold.id, settle_work.idempotency_key);
     end if;
     if v_excess > 0 and v_captured > 0 then
@@ -340,15 +343,17 @@ begin
     perform billing._checked_actor(spend_work.actor);
     -- Before the price is read, so that of two calls with one key the second finds the charge of the first.
     v_balance := billing._lock_balance(spend_work.account_id);
-    v_charge := billing._repeated_charge(
-        spend_work.account_id, spend_work.idempotency_key, spend_work.operation, spend_work.quantities, null, null,
-        spend_work.description, spend_work.metadata, spend_work.actor
-    );
-    if v_charge.id is not null then
+    select * into v_charge from billing.work_charges
+    where work_charges.account_id = spend_work.account_id
+        and work_charges.idempotency_key = spend_work.idempotency_key;
+    if found then
+        perform billing._check_same_charge(
+            v_charge, spend_work.operation, spend_work.quantities, null, null, spend_work.description,
+            spend_work.metadata, spend_work.actor
+        );
         return v_charge;
     end if;
 
-    perform billing._check_key_is_new(spend_work.account_id, spend_work.idempotency_key);
     v_price := billing._operation_price(spend_work.operation, billing.current_time());
     select priced.unrounded, priced.credits into v_charge.unrounded, v_charge.credits
     from billing._price_work(v_price, spend_work.quantities) as priced;
@@ -358,8 +363,11 @@ begin
             idempotency_key => spend_work.idempotency_key, description => spend_work.description,
             metadata => spend_work.metadata, feature => spend_work.operation, actor => spend_work.actor
         )).id;
-    elsif not v_balance.may_spend then
-        perform billing._check_may_spend(spend_work.account_id);
+    else
+        perform billing._check_key_is_new(spend_work.account_id, spend_work.idempotency_key);
+        if not v_balance.may_spend then
+            perform billing._check_may_spend(spend_work.account_id);
+        end if;
     end if;
     insert into billing.work_charges (
         account_id, operation_price_id, quantities, unrounded, credits, charged, entry_id, idempotency_key, occurred_at
@@ -374,7 +382,7 @@ end
 $$;
 
 revoke all on function
-    billing._repeated_charge, billing._hold_nothing, billing.hold_work, billing._spend_excess, billing.settle_work,
+    billing._check_same_charge, billing._hold_nothing, billing.hold_work, billing._spend_excess, billing.settle_work,
     billing.spend_work
 from public, anon, authenticated, service_role;
 grant execute on function
