@@ -81,7 +81,12 @@ select id, amount from billing.spend_credits(
 );
 """,
 }
-_KINDS = {"settle_work": "capture", "capture_hold": "capture", "spend_work": "spend", "spend_credits": "spend"}
+_KINDS = {
+    "settle_work": "capture",
+    "capture_hold": "capture",
+    "spend_work": "spend",
+    "spend_credits": "spend",
+}
 
 
 @contextmanager

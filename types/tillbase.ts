@@ -1246,29 +1246,7 @@ export type Database = {
           "unrounded": number;
         };
         ComputedFields: never;
-        Relationships: [
-          {
-            foreignKeyName: "work_charges_account_id_fkey";
-            columns: ["account_id"];
-            isOneToOne: false;
-            referencedRelation: "billing_account";
-            referencedColumns: ["account_id"];
-          },
-          {
-            foreignKeyName: "work_charges_entry_id_fkey";
-            columns: ["entry_id"];
-            isOneToOne: false;
-            referencedRelation: "credit_history";
-            referencedColumns: ["id"];
-          },
-          {
-            foreignKeyName: "work_charges_excess_entry_id_fkey";
-            columns: ["excess_entry_id"];
-            isOneToOne: false;
-            referencedRelation: "credit_history";
-            referencedColumns: ["id"];
-          },
-        ];
+        Relationships: [];
       };
     };
     Functions: {

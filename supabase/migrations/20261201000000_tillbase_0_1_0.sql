@@ -6634,7 +6634,7 @@ comment on function billing.set_operation_price(text, jsonb, text, numeric, nume
 --
 -- Callable by service_role. Clients read their own rows.
 
--- No foreign keys to rows that are never deleted, as in the ledger: they were a seventh of a settlement.
+-- No foreign keys to rows of the ledger, which are never deleted; account_work_discrepancies lists broken references.
 create table billing.work_holds (
     hold_id uuid primary key,
     operation_price_id bigint not null references billing.operation_prices (id),
