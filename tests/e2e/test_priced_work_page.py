@@ -1,4 +1,4 @@
-"""docs/how-to/priced-work.md: its plan file is pushed, and its SQL, Python and TypeScript run on a whole local stack."""
+"""docs/how-to/priced-work.md: its plan file is pushed, its SQL, Python and TypeScript run on a whole local stack."""
 
 import importlib.util
 import json

@@ -16,6 +16,7 @@ from tests.sql.calls import (
     available,
     balance,
     balances,
+    call,
     capture,
     discrepancies,
     entries,
@@ -148,9 +149,9 @@ def test_work_of_an_operation_that_ended_can_be_settled(app: Connection, account
     held = hold_work(app, account, 40)
     per_second(app, active=False)
     assert settle_work(app, held["id"], 20)["charged"] == 20
-    for call in (hold_work, spend_work):
+    for work in (hold_work, spend_work):
         with refused("TB100"):
-            call(app, account, 1)
+            work(app, account, 1)
 
 
 def test_work_that_used_nothing_releases_its_hold(app: Connection, account: UUID) -> None:
@@ -216,9 +217,9 @@ def test_a_frozen_account_holds_and_spends_nothing_not_even_free_work(
     held = hold_work(app, account, 40)
     freeze(admin, account)
     for seconds in (1, 0):
-        for call in (hold_work, spend_work):
+        for work in (hold_work, spend_work):
             with refused("TB003"):
-                call(app, account, seconds)
+                work(app, account, seconds)
     # The work was done before.
     assert settle_work(app, held["id"], 120)["charged"] == 120
 
@@ -357,9 +358,9 @@ def test_the_actor_is_that_of_the_hold_and_part_of_its_key(app: Connection, acco
         with refused("TB002"):
             hold_work(app, account, seconds, key, actor="agent:reader")
     for seconds in (1, 0):
-        for call in (hold_work, spend_work):
+        for work in (hold_work, spend_work):
             with refused("TB092"):
-                call(app, account, seconds, actor="")
+                work(app, account, seconds, actor="")
 
 
 def test_a_refund_of_each_entry_returns_what_was_charged(app: Connection, account: UUID) -> None:
@@ -380,6 +381,24 @@ def test_a_cap_counts_the_excess_and_refuses_none_of_it(app: Connection, account
     assert balances(app, account)["spent_in_period"] == 60
     with refused("TB021"):
         spend_work(app, account, 1)
+
+
+def test_budgets_judge_the_hold_and_count_the_excess(app: Connection, account: UUID) -> None:
+    def budget() -> tuple[int, int]:
+        row = fetch_one(app, "select spent_in_period, held from billing.budgets where actor = 'agent:writer'")
+        return row["spent_in_period"], row["held"]
+
+    budget_of = {"account_id": account, "actor": "agent:writer", "cap": 50, "period": "month"}
+    call(app, "set_budget", **budget_of)
+    with refused("TB091"):
+        hold_work(app, account, 51, actor="agent:writer")
+    held = hold_work(app, account, 40, actor="agent:writer")
+    assert budget() == (0, 40)
+    settle_work(app, held["id"], 60)
+    assert budget() == (60, 0)
+    for work in (hold_work, spend_work):
+        with refused("TB091"):
+            work(app, account, 1, actor="agent:writer")
 
 
 def test_credits_that_are_due_expire_before_the_excess_is_spent(
