@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cli.app import App
 from cli.call import Yes
 from cli.database import Connection, connect, rows
-from cli.output import AsJson, CliError, err, print_json
+from cli.output import AsJson, CliError, err, out, print_json, time_text
 from cli.plans.tables import print_changes, print_database_steps, print_plans, print_steps
+from cli.tables import print_table
 
 if TYPE_CHECKING:  # Stripe's library and pydantic take their time to load: only who needs them waits
     from cli.plans.catalogue import Catalogue, StripeAccount
@@ -139,6 +140,77 @@ def push(
         err.print(f"changed in the price list: {changed:,}", style="dim", highlight=False)
     if result is not None:
         _finish(result)
+
+
+@app.command()
+def simulate(
+    file: Annotated[
+        Path, typer.Argument(help="The plan file to try, such as new.toml.", exists=True, dir_okay=False)
+    ],
+    months: Annotated[int, typer.Option(help="How many months to replay.", min=1, max=36)] = 3,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with a picture here.", dir_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay the ledger of the last months with the prices of a plan file. Writes nothing to the database.
+
+    Shows who would run dry and when, revenue, credits outstanding and margin, now and with the file.
+    Recorded quantities of priced work are priced again; what it assumes is part of the output.
+    """
+    from cli.plans import history
+    from cli.plans.simulate import ASSUMPTIONS
+    from cli.plans.simulate import simulate as replay
+    from cli.plans.simulation_page import document, dry_rows, figures, page
+
+    declared = _read(file)
+    with connect() as conn, conn.transaction():
+        # One state of the ledger for all of its queries.
+        conn.execute("set transaction isolation level repeatable read read only")
+        start, until = history.since(conn, months)
+        found = replay(
+            declared,
+            start,
+            until,
+            history.accounts(conn, start),
+            history.payments(conn, start),
+            history.sold(conn),
+        )
+    if html is not None:
+        html.write_text(page(found, file.name), encoding="utf-8")
+    if as_json:
+        print_json(document(found))
+        return
+    print_table(("", "now", "new"), (("", row) for row in figures(found)), wrapped=(), numbers=("now", "new"))
+    if dry := dry_rows(found):
+        out.print()
+        print_table(
+            ("runs dry", "now", "new", "unpaid now", "unpaid new"),
+            (
+                (
+                    "",
+                    (
+                        name,
+                        *("" if at is None else time_text(at) for at in (now, new)),
+                        f"{less:,}",
+                        f"{more:,}",
+                    ),
+                )
+                for name, now, new, less, more in dry
+            ),
+            wrapped=(),
+            numbers=("unpaid now", "unpaid new"),
+        )
+    for line in ASSUMPTIONS:
+        err.print(f"- {line}", style="dim", highlight=False, soft_wrap=True)
+    if found.difference:
+        err.print(
+            f"the replay of what happened ends {found.difference:+,} credits from the ledger: debt, overdrafts and "
+            "returned credits are simpler here",
+            style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if html is not None:
+        err.print(f"written: {html}", style="dim", highlight=False, soft_wrap=True)
 
 
 def _plan(conn: Connection, stripe: "StripeAccount", declared: "PlanFile", file: Path) -> "list[Step]":

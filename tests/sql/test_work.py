@@ -271,7 +271,8 @@ def test_work_is_settled_once(app: Connection, admin: Connection, account: UUID,
 
 
 def test_spending_prices_and_spends_at_once(app: Connection, account: UUID) -> None:
-    charge = spend_work(app, account, 12.1, description="Clip", metadata=Jsonb({"job": "7"}))
+    charge = spend_work(app, account, 12.1, "key", description="Clip", metadata=Jsonb({"job": "7"}))
+    assert spend_work(app, account, 12.1, "key", description="Clip", metadata=Jsonb({"job": "7"})) == charge
     assert (charge["charged"], charge["hold_id"], charge["on_excess"]) == (13, None, None)
     entry = fetch_one(app, "select * from billing.credit_entries where id = %s", [charge["entry_id"]])
     assert (entry["kind"], entry["amount"], entry["description"]) == ("spend", -13, "Clip")
