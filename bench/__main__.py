@@ -20,6 +20,7 @@ from bench.expire import expire
 from bench.measure import Comparison, Row, Suite, measure
 from bench.receive import receive
 from bench.spend import spend
+from bench.work import work
 from devstack.postgres import Postgres
 from devstack.postgres_install import WHEELS, chosen_major
 
@@ -31,6 +32,7 @@ SUITES: Mapping[str, Callable[[Postgres], AbstractContextManager[Suite]]] = {
     "receive": receive,
     "drain": drain,
     "spend": spend,
+    "work": work,
     "expire": expire,
     "allocate": allocate,
 }

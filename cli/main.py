@@ -24,6 +24,7 @@ from cli.commands import (
     init,
     links,
     notifications,
+    operations,
     plans,
     recharge,
     reconcile,
@@ -50,6 +51,7 @@ app.add_typer(webhook.app)
 app.add_typer(deploy.app)
 app.add_typer(doctor.app)
 app.add_typer(plans.app)
+app.add_typer(operations.app)
 app.add_typer(links.app)
 app.add_typer(checkout.app)
 app.add_typer(accounts.app)

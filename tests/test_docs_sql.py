@@ -13,8 +13,12 @@ from tests.test_docs import ROOT
 
 SECURITY = ROOT / "docs/explanation/security.md"
 PAGES = [ROOT / "README.md", SECURITY, *sorted((ROOT / "docs/how-to").glob("*.md"))]
-# What is not in the embedded Postgres, with the test that stands for it.
-RUN_ELSEWHERE = {"pg_cron": "tests/sql/test_pg_cron.py", "cron.": "tests/sql/test_pg_cron.py"}
+# What is not in the embedded Postgres, or needs more than an account, with the test that stands for it.
+RUN_ELSEWHERE = {
+    "pg_cron": "tests/sql/test_pg_cron.py",
+    "cron.": "tests/sql/test_pg_cron.py",
+    "_work(": "tests/e2e/test_priced_work_page.py",
+}
 # Only a superuser may move the local stack's clock.
 AS_SUPERUSER = "billing.clock"
 

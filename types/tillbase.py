@@ -275,6 +275,23 @@ class BillingRechargeSettings(BaseModel):
     updated_at: datetime.datetime = Field(alias="updated_at")
 
 
+class BillingWorkCharges(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    charged: int = Field(alias="charged")
+    created_at: datetime.datetime = Field(alias="created_at")
+    credits: int = Field(alias="credits")
+    entry_id: Optional[int] = Field(alias="entry_id")
+    excess_entry_id: Optional[int] = Field(alias="excess_entry_id")
+    hold_id: Optional[uuid.UUID] = Field(alias="hold_id")
+    id: int = Field(alias="id")
+    idempotency_key: str = Field(alias="idempotency_key")
+    occurred_at: datetime.datetime = Field(alias="occurred_at")
+    on_excess: Optional[str] = Field(alias="on_excess")
+    operation_price_id: int = Field(alias="operation_price_id")
+    quantities: JsonValue = Field(alias="quantities")
+    unrounded: float = Field(alias="unrounded")
+
+
 class PublicBillingAccount(BaseModel):
     account_id: uuid.UUID = Field(alias="account_id")
     closed_at: Optional[datetime.datetime] = Field(alias="closed_at")
@@ -292,6 +309,16 @@ class PublicBillingEntitlements(BaseModel):
     stripe_price_id: Optional[str] = Field(alias="stripe_price_id")
     stripe_subscription_id: Optional[str] = Field(alias="stripe_subscription_id")
     value: Optional[JsonValue] = Field(alias="value")
+
+
+class PublicBillingOperations(BaseModel):
+    minimum: int = Field(alias="minimum")
+    name: str = Field(alias="name")
+    on_excess: str = Field(alias="on_excess")
+    operation: str = Field(alias="operation")
+    rates: JsonValue = Field(alias="rates")
+    rounding: str = Field(alias="rounding")
+    valid_from: datetime.datetime = Field(alias="valid_from")
 
 
 class PublicBillingPacks(BaseModel):
@@ -379,3 +406,19 @@ class PublicTeamInvitations(BaseModel):
     email: str = Field(alias="email")
     expires_at: datetime.datetime = Field(alias="expires_at")
     role: str = Field(alias="role")
+
+
+class PublicWorkCharges(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    charged: int = Field(alias="charged")
+    credits: int = Field(alias="credits")
+    entry_id: Optional[int] = Field(alias="entry_id")
+    excess_entry_id: Optional[int] = Field(alias="excess_entry_id")
+    hold_id: Optional[uuid.UUID] = Field(alias="hold_id")
+    id: int = Field(alias="id")
+    name: str = Field(alias="name")
+    occurred_at: datetime.datetime = Field(alias="occurred_at")
+    operation: str = Field(alias="operation")
+    quantities: JsonValue = Field(alias="quantities")
+    rates: JsonValue = Field(alias="rates")
+    unrounded: float = Field(alias="unrounded")

@@ -862,6 +862,58 @@ export type Database = {
         };
         Relationships: [];
       };
+      "work_charges": {
+        Row: {
+          "account_id": string;
+          "charged": number;
+          "created_at": string;
+          "credits": number;
+          "entry_id": number | null;
+          "excess_entry_id": number | null;
+          "hold_id": string | null;
+          "id": number;
+          "idempotency_key": string;
+          "occurred_at": string;
+          "on_excess": string | null;
+          "operation_price_id": number;
+          "quantities": NonNullable<Json>;
+          "unrounded": number;
+        };
+        ComputedFields: never;
+        Insert: {
+          "account_id": string;
+          "charged": number;
+          "created_at"?: string;
+          "credits": number;
+          "entry_id"?: number | null;
+          "excess_entry_id"?: number | null;
+          "hold_id"?: string | null;
+          "id"?: never;
+          "idempotency_key": string;
+          "occurred_at": string;
+          "on_excess"?: string | null;
+          "operation_price_id": number;
+          "quantities": NonNullable<Json>;
+          "unrounded": number;
+        };
+        Update: {
+          "account_id"?: string;
+          "charged"?: number;
+          "created_at"?: string;
+          "credits"?: number;
+          "entry_id"?: number | null;
+          "excess_entry_id"?: number | null;
+          "hold_id"?: string | null;
+          "id"?: never;
+          "idempotency_key"?: string;
+          "occurred_at"?: string;
+          "on_excess"?: string | null;
+          "operation_price_id"?: number;
+          "quantities"?: NonNullable<Json>;
+          "unrounded"?: number;
+        };
+        Relationships: [];
+      };
     };
     Views: { [_ in never]: never };
     Functions: { [_ in never]: never };
@@ -925,6 +977,37 @@ export type Database = {
             referencedColumns: ["account_id"];
           },
         ];
+      };
+      "billing_operations": {
+        Row: {
+          "minimum": number;
+          "name": string;
+          "on_excess": string;
+          "operation": string;
+          "rates": NonNullable<Json>;
+          "rounding": string;
+          "valid_from": string;
+        };
+        ComputedFields: never;
+        Insert: {
+          "minimum"?: number | null;
+          "name"?: string | null;
+          "on_excess"?: string | null;
+          "operation"?: string | null;
+          "rates"?: Json | null;
+          "rounding"?: string | null;
+          "valid_from"?: string | null;
+        };
+        Update: {
+          "minimum"?: number | null;
+          "name"?: string | null;
+          "on_excess"?: string | null;
+          "operation"?: string | null;
+          "rates"?: Json | null;
+          "rounding"?: string | null;
+          "valid_from"?: string | null;
+        };
+        Relationships: [];
       };
       "billing_packs": {
         Row: {
@@ -1146,6 +1229,25 @@ export type Database = {
           },
         ];
       };
+      "work_charges": {
+        Row: {
+          "account_id": string;
+          "charged": number;
+          "credits": number;
+          "entry_id": number | null;
+          "excess_entry_id": number | null;
+          "hold_id": string | null;
+          "id": number;
+          "name": string;
+          "occurred_at": string;
+          "operation": string;
+          "quantities": NonNullable<Json>;
+          "rates": NonNullable<Json>;
+          "unrounded": number;
+        };
+        ComputedFields: never;
+        Relationships: [];
+      };
     };
     Functions: {
       "accept_invitation": {
@@ -1290,6 +1392,14 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "estimate_work": {
+        Args: { "operation": string; "quantities": Json };
+        Returns: {
+          "credits": number;
+          "operation_price_id": number;
+          "unrounded": number;
+        }[];
+      };
       "export_account": {
         Args: { "account_id": string };
         Returns: {
@@ -1353,6 +1463,25 @@ export type Database = {
           "feature"?: string;
           "idempotency_key": string;
           "metadata"?: Json;
+        };
+        Returns: Database["billing"]["Tables"]["credit_holds"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "credit_holds";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
+      "hold_work": {
+        Args: {
+          "account_id": string;
+          "actor"?: string;
+          "description"?: string;
+          "expires_in"?: string;
+          "idempotency_key": string;
+          "metadata"?: Json;
+          "operation": string;
+          "quantities": Json;
         };
         Returns: Database["billing"]["Tables"]["credit_holds"]["Row"];
         SetofOptions: {
@@ -1613,6 +1742,23 @@ export type Database = {
           isSetofReturn: false;
         };
       };
+      "settle_work": {
+        Args: {
+          "description"?: string;
+          "hold_id": string;
+          "idempotency_key": string;
+          "metadata"?: Json;
+          "on_excess"?: string;
+          "usage": Json;
+        };
+        Returns: Database["billing"]["Tables"]["work_charges"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "work_charges";
+          isOneToOne: true;
+          isSetofReturn: false;
+        };
+      };
       "spend_credits": {
         Args: {
           "account_id": string;
@@ -1641,6 +1787,24 @@ export type Database = {
           to: "credit_entries";
           isOneToOne: false;
           isSetofReturn: true;
+        };
+      };
+      "spend_work": {
+        Args: {
+          "account_id": string;
+          "actor"?: string;
+          "description"?: string;
+          "idempotency_key": string;
+          "metadata"?: Json;
+          "operation": string;
+          "quantities": Json;
+        };
+        Returns: Database["billing"]["Tables"]["work_charges"]["Row"];
+        SetofOptions: {
+          from: "*";
+          to: "work_charges";
+          isOneToOne: true;
+          isSetofReturn: false;
         };
       };
       "team_members": {

@@ -1,4 +1,6 @@
-"""Amounts in minor units → text."""
+"""Amounts in minor units → text, and whole units."""
+
+from decimal import Decimal
 
 # Currencies whose minor unit is not a hundredth: https://docs.stripe.com/currencies
 _WITHOUT_MINOR = {
@@ -17,6 +19,11 @@ def money_text(amount: int, currency: str) -> str:
 def whole_unit_text(currency: str) -> str:
     """usd → 1.00 usd."""
     return money_text(10 ** _digits(currency), currency)
+
+
+def whole_units(amount: int, currency: str) -> Decimal:
+    """1900 usd → 19.00."""
+    return Decimal(amount).scaleb(-_digits(currency))
 
 
 def _digits(currency: str) -> int:

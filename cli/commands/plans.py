@@ -1,7 +1,7 @@
 """`till plans …`: plans and packs from a file to Stripe, from Stripe to the database, and as they are there."""
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +12,14 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cli.app import App
 from cli.call import Yes
 from cli.database import Connection, connect, rows
-from cli.output import AsJson, CliError, err, print_json
-from cli.plans.tables import print_changes, print_plans, print_steps
+from cli.output import AsJson, CliError, err, out, print_json, time_text
+from cli.plans.tables import print_changes, print_database_steps, print_plans, print_steps
+from cli.tables import print_table
 
 if TYPE_CHECKING:  # Stripe's library and pydantic take their time to load: only who needs them waits
     from cli.plans.catalogue import Catalogue, StripeAccount
     from cli.plans.changes import Step
+    from cli.plans.database import DatabaseStep
     from cli.plans.file import PlanFile
     from cli.plans.sync import Synced
 
@@ -89,42 +91,139 @@ def push(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Push a plan file to Stripe, then sync the database from Stripe.
+    """Push a plan file to Stripe, sync the database from Stripe, then write the price list of operations.
 
     A new amount, currency or interval makes a new price that takes the lookup key over.
     The old one is archived and keeps its subscribers.
-    Plans that the file does not mention are left alone.
+    A changed operation gets a new version. Open holds and past charges keep theirs.
+    Plans and operations that the file does not mention are left alone.
     """
     from cli.plans.catalogue import stripe_account, stripe_settings
-    from cli.plans.changes import steps
-    from cli.plans.sync import check_mode
+    from cli.plans.database import push_database
     from cli.stripe_key import check_key
 
     declared = _read(file)
-    settings = stripe_settings()
-    with connect() as conn, stripe_account(settings) as stripe:
-        is_our_key = check_key(conn, settings)
-        catalogue = _read_stripe(stripe)
-        for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
-            check_mode(conn, livemode=livemode)
-        try:
-            planned = steps(declared, catalogue)
-        except CliError as error:
-            raise CliError(f"{file}: {error}") from None
+    planned: list[Step] = []
+    result: Synced | None = None
+    with connect() as conn, ExitStack() as stack:
+        # First, because it shows what the database refuses before Stripe is changed.
+        in_database = push_database(conn, declared, yes=False)
+        stripe: StripeAccount | None = None
+        is_our_key = False
+        if declared.products or declared.prices:
+            settings = stripe_settings()
+            stripe = stack.enter_context(stripe_account(settings))
+            is_our_key = check_key(conn, settings)
+            planned = _plan(conn, stripe, declared, file)
         if not as_json:
-            print_steps(planned)
+            if stripe is not None:
+                print_steps(planned)
+            print_database_steps(in_database)
+        told = [_step(step) for step in (*planned, *in_database)]
         if not yes:
             if as_json:
-                print_json({"dry_run": True, "steps": [_step(step) for step in planned]})
-            _say_what_was_not_done(planned)
+                print_json({"dry_run": True, "steps": told})
+            _say_what_was_not_done([*planned, *in_database])
             return
-        _push(stripe, planned)
-        result = _sync(conn, stripe, is_our_key=is_our_key)
+        if stripe is not None:
+            _push(stripe, planned)
+            result = _sync(conn, stripe, is_our_key=is_our_key)
+        in_database = push_database(conn, declared, yes=True)
     if as_json:
-        print_json({"dry_run": False, "steps": [_step(step) for step in planned], "database": _told(result)})
-    else:
+        print_json(
+            {"dry_run": False, "steps": told, **({"database": _told(result)} if result is not None else {})}
+        )
+    elif result is not None:
         print_changes(result)
-    _finish(result)
+    if in_database:
+        changed = sum(step.writes for step in in_database)
+        err.print(f"changed in the price list: {changed:,}", style="dim", highlight=False)
+    if result is not None:
+        _finish(result)
+
+
+@app.command()
+def simulate(
+    file: Annotated[
+        Path, typer.Argument(help="The plan file to try, such as new.toml.", exists=True, dir_okay=False)
+    ],
+    months: Annotated[int, typer.Option(help="How many months to replay.", min=1, max=36)] = 3,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with a picture here.", dir_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay the ledger of the last months with the prices of a plan file. Writes nothing to the database.
+
+    Shows who would run dry and when, revenue, credits outstanding and margin, now and with the file.
+    Recorded quantities of priced work are priced again; what it assumes is part of the output.
+    """
+    from cli.plans import history
+    from cli.plans.simulate import ASSUMPTIONS
+    from cli.plans.simulate import simulate as replay
+    from cli.plans.simulation_page import document, dry_rows, figures, page
+
+    declared = _read(file)
+    with connect() as conn, conn.transaction():
+        # One state of the ledger for all of its queries.
+        conn.execute("set transaction isolation level repeatable read read only")
+        start, until = history.since(conn, months)
+        found = replay(
+            declared,
+            start,
+            until,
+            history.accounts(conn, start),
+            history.payments(conn, start),
+            history.sold(conn),
+        )
+    if html is not None:
+        html.write_text(page(found, file.name), encoding="utf-8")
+    if as_json:
+        print_json(document(found))
+        return
+    print_table(("", "now", "new"), (("", row) for row in figures(found)), wrapped=(), numbers=("now", "new"))
+    if dry := dry_rows(found):
+        out.print()
+        print_table(
+            ("runs dry", "now", "new", "unpaid now", "unpaid new"),
+            (
+                (
+                    "",
+                    (
+                        name,
+                        *("" if at is None else time_text(at) for at in (now, new)),
+                        f"{less:,}",
+                        f"{more:,}",
+                    ),
+                )
+                for name, now, new, less, more in dry
+            ),
+            wrapped=(),
+            numbers=("unpaid now", "unpaid new"),
+        )
+    for line in ASSUMPTIONS:
+        err.print(f"- {line}", style="dim", highlight=False, soft_wrap=True)
+    if found.difference:
+        err.print(
+            f"the replay of what happened ends {found.difference:+,} credits from the ledger: debt, overdrafts and "
+            "returned credits are simpler here",
+            style="yellow", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if html is not None:
+        err.print(f"written: {html}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _plan(conn: Connection, stripe: "StripeAccount", declared: "PlanFile", file: Path) -> "list[Step]":
+    from cli.plans.changes import steps
+    from cli.plans.sync import check_mode
+
+    catalogue = _read_stripe(stripe)
+    for livemode in {bool(read.body.get("livemode")) for read in catalogue}:
+        check_mode(conn, livemode=livemode)
+    try:
+        return steps(declared, catalogue)
+    except CliError as error:
+        raise CliError(f"{file}: {error}") from None
 
 
 def _read(file: Path) -> "PlanFile":
@@ -196,7 +295,7 @@ def _finish(result: "Synced") -> None:
         raise typer.Exit(1)
 
 
-def _say_what_was_not_done(planned: "Sequence[Step]") -> None:
+def _say_what_was_not_done(planned: "Sequence[Step | DatabaseStep]") -> None:
     changes = sum(step.writes for step in planned)
     told = (
         f"changes to make: {changes:,}; nothing was done: repeat it with --yes"
@@ -206,7 +305,7 @@ def _say_what_was_not_done(planned: "Sequence[Step]") -> None:
     err.print(told, style="dim", highlight=False)
 
 
-def _step(step: "Step") -> dict[str, Any]:
+def _step(step: "Step | DatabaseStep") -> dict[str, Any]:
     return {
         "action": step.action,
         "kind": step.kind,

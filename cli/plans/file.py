@@ -4,6 +4,7 @@ Only `till plans` and the example import this module: pydantic takes its time to
 """
 
 import re
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
@@ -21,10 +22,14 @@ from pydantic import (
 from cli.plans.rules import (
     CREDITS_MAX,
     EXPIRES_AFTER,
+    LIMIT_MAX,
     LOOKUP_KEY_LENGTH_MAX,
     METADATA_VALUE_LENGTH_MAX,
+    OPERATION_LENGTH_MAX,
+    PER_MAX,
     ROLLOVER,
     TRIAL_DAYS_MAX,
+    UNIT_LENGTH_MAX,
     Amount,
     AmountAboveZero,
     Column,
@@ -32,11 +37,17 @@ from cli.plans.rules import (
     Currency,
     Flag,
     Interval,
+    Markup,
+    Moment,
     OnCancel,
     OnDowngrade,
+    OnExcess,
     OnProration,
+    Rate,
+    Rounding,
     Text,
     TrialCreditsEnd,
+    component,
     custom_table,
     features_text,
     fits_interval,
@@ -46,6 +57,8 @@ from cli.plans.rules import (
     name,
     one_of,
     per_unit_text,
+    rate_table,
+    rates_table,
     seats_text,
     table,
     whole,
@@ -186,6 +199,39 @@ Pack = Annotated[
 ]
 PACKS = {"fixed": FixedPack, "custom": CustomPack}  # by tag, as errors name them
 
+
+class ComponentRate(BaseModel):
+    """What a component of an operation costs: credits for `per` of its unit. `cost`: what that many cost you."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    credits: Rate
+    per: Annotated[int, whole(1, PER_MAX, "units")] = 1
+    unit: (
+        Annotated[Text, matching(re.compile(rf".{{1,{UNIT_LENGTH_MAX}}}"), "a short text such as tokens")]
+        | None
+    ) = None
+    cost: Rate = Decimal(0)
+
+
+class Operation(_Table):
+    """What an operation costs in credits, by its key."""
+
+    name: Text | None = None
+    active: Flag = True
+    rates: Annotated[
+        dict[
+            Annotated[str, AfterValidator(component)], Annotated[ComponentRate, BeforeValidator(rate_table)]
+        ],
+        BeforeValidator(rates_table),
+    ]
+    markup: Markup = Decimal(0)
+    minimum: Annotated[int, whole(0, LIMIT_MAX, "credits")] = 0
+    rounding: Annotated[Rounding, one_of(Rounding)] = "up"
+    on_excess: Annotated[OnExcess, one_of(OnExcess)] = "debt"
+    valid_from: Moment | None = None
+
+
 _PriceKey = Annotated[str, name(LOOKUP_KEY_LENGTH_MAX)]
 _IsTable = BeforeValidator(table)
 
@@ -203,6 +249,10 @@ class PlanFile(BaseModel):
         dict[Annotated[_PriceKey, AfterValidator(is_no_plan)], Annotated[Pack, _IsTable]], _IsTable
     ] = {}
 
+    operations: Annotated[
+        dict[Annotated[str, name(OPERATION_LENGTH_MAX)], Annotated[Operation, _IsTable]], _IsTable
+    ] = {}
+
     @field_validator("products")
     @classmethod
     def _have_ids_of_their_own(cls, products: dict[str, Product]) -> dict[str, Product]:
@@ -214,7 +264,7 @@ class PlanFile(BaseModel):
 
     @model_validator(mode="after")
     def _know_their_names(self) -> Self:
-        for key, named in (*self.products.items(), *self.prices.items()):
+        for key, named in (*self.products.items(), *self.prices.items(), *self.operations.items()):
             named.set_key(key)
         return self
 

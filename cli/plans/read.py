@@ -13,9 +13,19 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from cli.output import CliError
-from cli.plans.file import PACKS, CustomAmount, CustomPack, FixedPack, Plan, PlanFile, Product
+from cli.plans.file import (
+    PACKS,
+    ComponentRate,
+    CustomAmount,
+    CustomPack,
+    FixedPack,
+    Operation,
+    Plan,
+    PlanFile,
+    Product,
+)
 
-_SECTIONS: dict[str, type[BaseModel]] = {"products": Product, "plans": Plan}
+_SECTIONS: dict[str, type[BaseModel]] = {"products": Product, "plans": Plan, "operations": Operation}
 
 
 class BadPlanFile(CliError):
@@ -46,8 +56,8 @@ def read_plan_file(path: Path) -> PlanFile:
         lines = text.splitlines()
         found = [_problem(error, lines) for error in refused.errors(include_url=False)]
         raise BadPlanFile([f"{path}:{line}: {problem}" for line, problem in sorted(found)]) from None
-    if not file.prices:
-        raise BadPlanFile([f"{path}: declares no plans and no packs: write [plans.<lookup key>]"])
+    if not file.prices and not file.operations:
+        raise BadPlanFile([f"{path}: declares no plans, packs or operations: write [plans.<lookup key>]"])
     return file
 
 
@@ -59,12 +69,12 @@ def _tables(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _problem(error: ErrorDetails, lines: Sequence[str]) -> tuple[int, str]:
     """The line, and what is wrong there. Every rule has words of its own; the rest is in ours, too."""
     place = [str(part) for part in error["loc"]]
-    is_name = len(place) == 3 and place[2] == "[key]"
+    is_name = len(place) > 2 and place[-1] == "[key]"
     model = _SECTIONS.get(place[0], PlanFile if len(place) == 1 else CustomPack)
     if place[0] == "packs" and len(place) > 2 and not is_name:
         model = PACKS[place.pop(2)]
     if len(place) > 3:
-        model = CustomAmount
+        model = ComponentRate if place[0] == "operations" else CustomAmount
     match error["type"]:
         case "missing":
             what = "is missing"
@@ -72,7 +82,7 @@ def _problem(error: ErrorDetails, lines: Sequence[str]) -> tuple[int, str]:
             what = _unknown(place[-1], model)
         case _:
             what = error.get("ctx", {})["what"]
-    del place[2 if is_name else len(place) :]
+    del place[-1 if is_name else len(place) :]
     return _line_of(place, lines), f"{'.'.join(map(_quoted, place))}: {what}"
 
 

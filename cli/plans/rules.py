@@ -5,6 +5,7 @@ What is refused here is what Stripe, or `billing.sync_price`, would refuse; test
 
 import json
 import re
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Annotated, Literal, cast, get_args
@@ -30,6 +31,14 @@ INTERVAL_COUNT_MAX = {"day": 1095, "week": 156, "month": 36, "year": 3}  # three
 
 SEATS = re.compile(r"any|([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?")
 ROLLOVER = re.compile(r"none|all|periods:[1-9][0-9]{0,2}|cap:[0-9]{1,15}")
+RATE_MAX = 10**12
+RATE_PLACES_MAX = 12
+MARKUP_MIN, MARKUP_MAX, MARKUP_PLACES_MAX = -100, 1_000_000, 6
+PER_MAX = 10**9
+OPERATION_LENGTH_MAX = 200
+UNIT_LENGTH_MAX = 100
+LIMIT_MAX = 10**15  # of credits in a limit or a minimum
+COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,62}")
 EXPIRES_AFTER = re.compile(r"[1-9][0-9]{0,3} (day|month|year)s?")
 CREDITS_PER_UNIT = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
 
@@ -170,6 +179,55 @@ def per_unit_text(value: object) -> str:
     return text
 
 
+def decimal(least: int, most: int, places: int) -> BeforeValidator:
+    """A number within these bounds, exactly as it is written."""
+
+    def check(value: object) -> Decimal:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = Decimal(repr(value)) if is_number else Decimal("NaN")
+        exponent = number.as_tuple().exponent
+        if not (isinstance(exponent, int) and exponent >= -places and least <= number <= most):
+            raise _is_not(value, f"a number from {least} to {most} with at most {places} decimal places")
+        return number
+
+    return BeforeValidator(check)
+
+
+def component(name: str) -> str:
+    """What a rate is for."""
+    if not COMPONENT.fullmatch(name):
+        raise wrong("is not a name: use lower-case letters, digits and _, at most 63 characters")
+    return name
+
+
+def rate_table(value: object) -> object:
+    """A rate; a number alone is credits for one."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"credits": value}
+    if not isinstance(value, dict):
+        raise _is_not(value, 'a number or a table such as { credits = 0.3, per = 1000, unit = "tokens" }')
+    return cast("object", value)
+
+
+def rates_table(value: object) -> object:
+    """The rates of an operation."""
+    if not isinstance(value, dict):
+        raise _is_not(value, "a table of rates such as { input = 0.3, output = 1.2 }")
+    found = cast("dict[object, object]", value)
+    if not found:
+        raise wrong("is empty: write a rate such as call = 1")
+    return found
+
+
+def moment(value: object) -> datetime:
+    """A date or a time, in UTC where it names no offset."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise _is_not(value, "a date or a time such as 2027-01-31 or 2027-01-31T12:00:00Z")
+
+
 def seats_text(value: object) -> str:
     """How many seats are sold, as the database reads it."""
     text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
@@ -203,6 +261,11 @@ AmountAboveZero = Annotated[int, whole(1, UNIT_AMOUNT_MAX, MINOR_UNITS)]
 Currency = Annotated[
     Text, AfterValidator(str.lower), matching(re.compile("[a-z]{3}"), 'a three-letter code such as "usd"')
 ]
+Rate = Annotated[Decimal, decimal(0, RATE_MAX, RATE_PLACES_MAX)]
+Markup = Annotated[Decimal, decimal(MARKUP_MIN, MARKUP_MAX, MARKUP_PLACES_MAX)]
+Moment = Annotated[datetime, BeforeValidator(moment)]
+Rounding = Literal["up", "half_up", "down"]
+OnExcess = Literal["debt", "clip", "refuse"]
 OnProration = Literal["delta", "full", "none"]
 OnDowngrade = Literal["take_back", "keep"]
 OnCancel = Literal["period_end", "stop"]

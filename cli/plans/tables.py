@@ -12,6 +12,7 @@ from worker.money import money_text, whole_unit_text
 
 if TYPE_CHECKING:  # Stripe's library and pydantic load slowly: imported only if needed
     from cli.plans.changes import Step
+    from cli.plans.database import DatabaseStep
     from cli.plans.sync import Synced
 
 _NAMED_MAX = 5
@@ -20,7 +21,7 @@ _SHOWN = {
     "initial_credits", "monthly_credits", "trial_credits", "credits_rollover", "trial_days", "seats", "features",
 }  # fmt: skip
 _STYLES = {
-    "create": "green", "change": "yellow", "archive": "red", "same": "dim", "not in file": "dim",
+    "create": "green", "change": "yellow", "archive": "red", "withdraw": "red", "same": "dim", "not in file": "dim",
     "new": "green", "changed": "yellow",
 }  # fmt: skip
 
@@ -70,6 +71,27 @@ def print_steps(planned: "Sequence[Step]") -> None:
         ),
         wrapped=("difference",),
     )
+
+
+def print_database_steps(planned: "Sequence[DatabaseStep]") -> None:
+    """What a push changes in the database alone."""
+    if planned:
+        print_table(
+            ("in the database", "what", "key", "difference"),
+            (
+                (
+                    _STYLES[step.action],
+                    (
+                        step.action,
+                        step.kind,
+                        step.key,
+                        "\n".join(_difference(*difference) for difference in step.differences),
+                    ),
+                )
+                for step in planned
+            ),
+            wrapped=("difference",),
+        )
 
 
 def print_changes(result: "Synced") -> None:

@@ -19,7 +19,12 @@ export function dataApi(databaseUrl: string): Serve {
   const connection = createPostgresConnection({
     url: databaseUrl,
     postgresOptions: {
-      types: { timestamp: iso(1114), timestamptz: iso(1184) },
+      types: {
+        timestamp: iso(1114),
+        timestamptz: iso(1184),
+        json: json(114),
+        jsonb: json(3802),
+      },
     },
   });
   // Else lite's first request grants everything in every schema to anon: no test of ours would mean anything then.
@@ -82,5 +87,16 @@ function iso(oid: number) {
     serialize: (value: string) => value,
     parse: (text: string) =>
       text.replace(" ", "T").replace(/[+-]\d\d$/, "$&:00"),
+  };
+}
+
+/** JSON as lite passes it: as text already, which the driver would write as a JSON string; by the type's oid. */
+function json(oid: number) {
+  return {
+    to: oid,
+    from: [oid],
+    serialize: (value: unknown) =>
+      typeof value === "string" ? value : JSON.stringify(value),
+    parse: (text: string) => JSON.parse(text),
   };
 }

@@ -27,23 +27,24 @@ begin
         union all
         select pg_catalog.format('public.%s', relname) from pg_catalog.pg_class
         where relnamespace = 'public'::regnamespace
-            and relname in ('billing_account', 'billing_entitlements', 'billing_packs', 'billing_plans',
-                'billing_subscription', 'budgets', 'credit_balance', 'credit_history',
-                'team_invitations')
+            and relname in ('billing_account', 'billing_entitlements', 'billing_operations', 'billing_packs',
+                'billing_plans', 'billing_subscription', 'budgets', 'credit_balance',
+                'credit_history', 'team_invitations', 'work_charges')
         union all
         select distinct pg_catalog.format('public.%s()', proname) from pg_catalog.pg_proc
         where pronamespace = 'public'::regnamespace
             and proname in ('accept_invitation', 'add_member', 'adjust_credits', 'capture_hold',
                 'close_account', 'create_team', 'credit_balance_as_of', 'credit_statement',
                 'credit_usage', 'credit_usage_by_actor', 'dismiss_customer', 'dismiss_stripe_event',
-                'ensure_account', 'erase_account', 'export_account', 'extend_hold',
-                'freeze_account', 'grant_credits', 'has_feature', 'hold_credits',
-                'invite_member', 'link_customer', 'merge_customer', 'note_fraud',
-                'refund_fraud_warning', 'refund_spend', 'reinstate_grant', 'release_hold',
-                'remove_budget', 'remove_member', 'reopen_account', 'resolve_fraud_warning',
-                'review_held_credits', 'revoke_grant', 'revoke_invitation', 'schedule_credits',
-                'set_budget', 'set_credit_limits', 'set_member_role', 'set_recharge',
-                'spend_credits', 'spend_credits_batch', 'team_members', 'transfer_credits',
+                'ensure_account', 'erase_account', 'estimate_work', 'export_account',
+                'extend_hold', 'freeze_account', 'grant_credits', 'has_feature',
+                'hold_credits', 'hold_work', 'invite_member', 'link_customer',
+                'merge_customer', 'note_fraud', 'refund_fraud_warning', 'refund_spend',
+                'reinstate_grant', 'release_hold', 'remove_budget', 'remove_member',
+                'reopen_account', 'resolve_fraud_warning', 'review_held_credits', 'revoke_grant',
+                'revoke_invitation', 'schedule_credits', 'set_budget', 'set_credit_limits',
+                'set_member_role', 'set_recharge', 'settle_work', 'spend_credits',
+                'spend_credits_batch', 'spend_work', 'team_members', 'transfer_credits',
                 'transfer_ownership', 'undo_fraud_action', 'unfreeze_account')
     ) as taken;
     if v_taken is not null then
@@ -1830,7 +1831,7 @@ create index credit_consumptions_given_back on billing.credit_consumptions (gran
 create table billing.credit_holds (
     id uuid primary key default gen_random_uuid(),
     account_id uuid not null references billing.accounts (id),
-    amount billing.positive_credits not null,
+    amount billing.credits not null,
     captured billing.credits not null default 0,
     status text not null default 'held',
     description text,
@@ -2048,6 +2049,7 @@ comment on column billing.credit_grants.lapsed is 'Credits that expired unspent,
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative: returned.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
 comment on column billing.credit_holds.actor is 'Who spends the held credits, such as agent:writer.';
+comment on column billing.credit_holds.amount is 'Credits that it sets aside; 0 for priced work that is estimated to cost nothing.';
 comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute froze; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
 comment on table billing.credit_hold_lots is 'The lots of a hold, and how many credits of each it still reserves.';
@@ -4439,6 +4441,71 @@ as $$
     )
 $$;
 
+-- Spends credits of a hold that the caller has locked and checked.
+create function billing._capture(
+    hold billing.credit_holds, amount bigint, idempotency_key text, description text, metadata jsonb,
+    release_rest boolean
+)
+returns billing.credit_entries
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_hold billing.credit_holds := _capture.hold;
+    v_balance billing.credit_balances := billing._lock_balance(v_hold.account_id);
+    v_entry billing.credit_entries;
+    v_takes billing.credit_consumptions[];
+begin
+    if v_balance.spend_cap is not null then
+        -- Checked when the hold was created; counted now.
+        v_balance := billing._in_running_period(v_balance);
+        v_balance.spent_in_period := v_balance.spent_in_period + _capture.amount;
+    end if;
+
+    v_entry := billing._entry(
+        account_id => v_hold.account_id, kind => 'capture', amount => -_capture.amount, source => 'app',
+        description => _capture.description, feature => v_hold.feature,
+        metadata => _capture.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
+        idempotency_key => _capture.idempotency_key, occurred_at => billing.current_time()
+    );
+    with pins as (
+        select
+            credit_hold_lots.grant_id, credit_hold_lots.amount,
+            sum(credit_hold_lots.amount) over (
+                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+            ) as upper
+        from billing.credit_hold_lots
+        join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
+        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
+    ),
+    captured as (
+        select pins.grant_id, least(pins.amount, _capture.amount - (pins.upper - pins.amount))::bigint as amount from pins
+        where pins.upper - pins.amount < _capture.amount
+    ),
+    unpinned as (
+        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
+        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
+    )
+    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
+    from captured;
+    if v_hold.actor is not null then
+        perform billing._count_in_budgets(
+            v_hold.account_id, v_hold.actor, _capture.amount, -_capture.amount, v_entry.occurred_at
+        );
+    end if;
+    v_balance.held := v_balance.held - _capture.amount;
+    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
+    update billing.credit_holds set captured = credit_holds.captured + _capture.amount
+    where credit_holds.id = v_hold.id
+    returning * into v_hold;
+    if _capture.release_rest or v_hold.captured = v_hold.amount then
+        perform billing._settle_hold(v_hold, 'captured');
+    end if;
+    return v_entry;
+end
+$$;
+
 create function billing.capture_hold(
     hold_id uuid,
     amount numeric,
@@ -4456,9 +4523,7 @@ as $$
 declare
     v_amount bigint;
     v_hold billing.credit_holds;
-    v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_takes billing.credit_consumptions[];
 begin
     perform billing._checked_key(capture_hold.idempotency_key, capture_hold.metadata);
     v_hold := billing._lock_hold(capture_hold.hold_id);
@@ -4484,52 +4549,10 @@ begin
         raise exception 'hold % has % credits left, % cannot be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
             using errcode = 'TB025', hint = 'Capture what is held and spend the rest with spend_credits.';
     end if;
-    v_balance := billing._lock_balance(v_hold.account_id);
-    if v_balance.spend_cap is not null then
-        -- Checked when the hold was created; counted now.
-        v_balance := billing._in_running_period(v_balance);
-        v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
-    end if;
-
-    v_entry := billing._entry(
-        account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
-        description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
-        metadata => capture_hold.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
-        idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
+    return billing._capture(
+        v_hold, v_amount, capture_hold.idempotency_key, coalesce(capture_hold.description, v_hold.description),
+        capture_hold.metadata, capture_hold.release_rest
     );
-    with pins as (
-        select
-            credit_hold_lots.grant_id, credit_hold_lots.amount,
-            sum(credit_hold_lots.amount) over (
-                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-            ) as upper
-        from billing.credit_hold_lots
-        join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
-        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
-    ),
-    captured as (
-        select pins.grant_id, least(pins.amount, v_amount - (pins.upper - pins.amount))::bigint as amount from pins
-        where pins.upper - pins.amount < v_amount
-    ),
-    unpinned as (
-        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
-        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
-    )
-    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
-    from captured;
-    if v_hold.actor is not null then
-        perform billing._count_in_budgets(
-            v_hold.account_id, v_hold.actor, v_amount, -v_amount, v_entry.occurred_at
-        );
-    end if;
-    v_balance.held := v_balance.held - v_amount;
-    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
-    update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
-    returning * into v_hold;
-    if capture_hold.release_rest or v_hold.captured = v_hold.amount then
-        perform billing._settle_hold(v_hold, 'captured');
-    end if;
-    return v_entry;
 end
 $$;
 
@@ -4584,7 +4607,7 @@ $$;
 
 revoke all on function
     billing.hold_credits, billing._check_expires_in, billing._lock_hold, billing._check_held, billing._settle_hold,
-    billing._ended_hold, billing.capture_hold, billing.release_hold, billing.extend_hold
+    billing._ended_hold, billing._capture, billing.capture_hold, billing.release_hold, billing.extend_hold
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),
@@ -6241,6 +6264,829 @@ grant execute on function billing.count_credits() to billing_worker;
 comment on table billing.credit_totals is 'Credits of all entries by kind, as of credit_count.counted_until; their sum is what all accounts have.';
 comment on table billing.credit_count is 'How far credit_totals has counted.';
 comment on function billing.count_credits() is 'Adds the newest entries to credit_totals.';
+
+-- 35_work/10_operation_prices.sql
+
+-- The price list: what an operation of the app costs in credits, as a dated version for each change.
+--
+-- Invariant: a version that has been in force is never changed or deleted, because holds and charges refer to it. The
+-- version in force is the latest whose valid_from has come. A price is exact until its end and is rounded once for each
+-- call, so a fraction of a credit is never lost or charged twice.
+--
+-- set_operation_price is callable by service_role. Everyone may read what is or was in force, without the markup.
+
+-- Rates as the app's server passes them, complete: {"input": {"credits": 0.3, "per": 1000, "unit": "tokens"}, …}. A
+-- number alone means credits for one.
+create function billing._checked_rates(rates jsonb)
+returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_component text;
+    v_given jsonb;
+    v_rate jsonb;
+    v_rates jsonb := '{}';
+begin
+    if jsonb_typeof(_checked_rates.rates) is distinct from 'object' or _checked_rates.rates = '{}' then
+        raise exception 'rates must be an object with at least one component'
+            using errcode = 'TB107', hint = 'Pass {"input": {"credits": 0.3, "per": 1000, "unit": "tokens"}, "call": 1}.';
+    end if;
+    for v_component, v_given in select pair.key, pair.value from jsonb_each(_checked_rates.rates) as pair loop
+        v_rate := jsonb_build_object('per', 1, 'unit', v_component) || case jsonb_typeof(v_given)
+            when 'object' then v_given else jsonb_build_object('credits', v_given)
+        end;
+        if v_component !~ '^[a-z][a-z0-9_]{0,62}$'
+            or (v_rate - array['credits', 'per', 'unit']) <> '{}'
+            or jsonb_typeof(v_rate -> 'credits') is distinct from 'number' or jsonb_typeof(v_rate -> 'per') <> 'number'
+            or jsonb_typeof(v_rate -> 'unit') <> 'string' or length(v_rate ->> 'unit') not between 1 and 100 then
+            raise exception 'the rate % is %, it must be a number or {"credits", "per", "unit"}', v_component, v_given
+                using errcode = 'TB107',
+                hint = 'A name has lower-case letters, digits and underscores; per (1) and unit (the name) can be left out.';
+        elsif (v_rate -> 'credits')::numeric not between 0 and 1000000000000
+            or scale(trim_scale((v_rate -> 'credits')::numeric)) > 12
+            or (v_rate -> 'per')::numeric not between 1 and 1000000000
+            or (v_rate -> 'per')::numeric <> trunc((v_rate -> 'per')::numeric) then
+            raise exception 'the rate % is % credits per %', v_component, v_rate -> 'credits', v_rate -> 'per'
+                using errcode = 'TB107',
+                hint = 'credits is from 0 to 10^12 with at most 12 decimal places, per a whole number from 1 to 10^9.';
+        end if;
+        v_rates := v_rates || jsonb_build_object(v_component, v_rate);
+    end loop;
+    return v_rates;
+end
+$$;
+
+-- Rates with the markup, as clients see them and as work is charged. Exact: a percentage of a decimal is a decimal.
+create function billing._marked_up(rates jsonb, markup numeric)
+returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select jsonb_object_agg(rate.key, rate.value || jsonb_build_object(
+            'credits', trim_scale((rate.value -> 'credits')::numeric * (1 + _marked_up.markup * 0.01))
+        ))
+        from jsonb_each(_marked_up.rates) as rate
+    );
+end
+$$;
+
+create table billing.operation_prices (
+    id bigint generated always as identity primary key,
+    operation text not null,
+    valid_from timestamptz not null,
+    name text not null,
+    active boolean not null,
+    rates jsonb not null,
+    markup numeric not null,
+    charged_rates jsonb not null generated always as (billing._marked_up(rates, markup)) stored,
+    minimum billing.credits not null,
+    rounding text not null,
+    on_excess text not null,
+    created_at timestamptz not null default now(),
+    constraint operation_has_1_to_200_characters check (length(operation) between 1 and 200),
+    constraint markup_is_a_percentage check (markup between -100 and 1000000 and scale(markup) <= 6),
+    constraint rounding_is_known check (rounding in ('up', 'half_up', 'down')),
+    constraint on_excess_is_known check (on_excess in ('debt', 'clip', 'refuse'))
+);
+
+create unique index operation_prices_in_force on billing.operation_prices (operation, valid_from desc);
+
+alter table billing.operation_prices enable row level security;
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.operation_prices from public, anon, authenticated, service_role;
+
+-- Announced prices are not public until they are in force.
+create policy operation_prices_select_everyone on billing.operation_prices
+for select to anon, authenticated using (valid_from <= (select billing.current_time()));
+
+grant select (
+    id, operation, valid_from, name, active, charged_rates, minimum, rounding, on_excess
+) on billing.operation_prices to anon, authenticated;
+grant select on billing.operation_prices to service_role;
+
+create trigger tg_operation_prices__append_only
+before update or truncate on billing.operation_prices
+for each statement execute function billing.tg_ledger__append_only();
+
+create function billing.tg_operation_prices__kept()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if old.valid_from <= billing.current_time() then
+        raise exception 'price % of operation % has been in force since %', old.id, old.operation, old.valid_from
+            using errcode = 'TB108', hint = 'Add a new version with set_operation_price or `till plans push`.';
+    end if;
+    return old;
+end
+$$;
+
+create trigger tg_operation_prices__kept
+before delete on billing.operation_prices
+for each row execute function billing.tg_operation_prices__kept();
+
+-- The version that is in force at a time. TB100 if there is none, or if it is no longer offered.
+create function billing._operation_price(operation text, moment timestamptz)
+returns billing.operation_prices
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_price billing.operation_prices;
+begin
+    select * into v_price from billing.operation_prices
+    where operation_prices.operation = _operation_price.operation
+        and operation_prices.valid_from <= _operation_price.moment
+    order by operation_prices.valid_from desc
+    limit 1;
+    if v_price.active is not true then
+        raise exception 'there is no operation % in the price list', coalesce(_operation_price.operation, 'null')
+            using errcode = 'TB100', hint = 'List operations with `till operations list`. Add one to the plan file and push it.';
+    end if;
+    return v_price;
+end
+$$;
+
+-- What quantities cost by a version: exact, and as whole credits. A call is one `call` unless the quantities say more.
+create function billing._price_work(
+    price billing.operation_prices, quantities jsonb, out unrounded numeric, out credits bigint
+)
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rates jsonb := (_price_work.price).charged_rates;
+    v_component text;
+    v_given jsonb;
+    v_rate jsonb;
+    v_quantity numeric;
+    v_per numeric;
+    -- A fraction, because a rate per 60 seconds is no decimal.
+    v_top numeric := 0;
+    v_bottom numeric := 1;
+    v_credits numeric;
+begin
+    if jsonb_typeof(_price_work.quantities) is distinct from 'object' then
+        raise exception 'quantities are %, they must be an object', coalesce(jsonb_typeof(_price_work.quantities), 'null')
+            using errcode = 'TB102', hint = 'Pass a JSON object, such as {"input": 1200, "output": 350}.';
+    end if;
+    for v_component, v_given in
+        select pair.key, pair.value from jsonb_each(
+            case when v_rates ? 'call' then jsonb '{"call": 1}' else jsonb '{}' end || _price_work.quantities
+        ) as pair
+    loop
+        v_rate := v_rates -> v_component;
+        if v_rate is null then
+            raise exception 'operation % has no rate for %, only for %', (_price_work.price).operation, v_component,
+                (select string_agg(name, ', ' order by name) from jsonb_object_keys(v_rates) as name)
+                using errcode = 'TB101', hint = 'Correct the name, or add a rate for it to the plan file and push it.';
+        end if;
+        v_quantity := case jsonb_typeof(v_given) when 'number' then v_given::numeric end;
+        if v_quantity is null or v_quantity not between 0 and 1000000000000000 or scale(v_quantity) > 30 then
+            raise exception 'the quantity % is %, it must be a number from 0 to 1000000000000000', v_component, v_given
+                using errcode = 'TB102', hint = 'Pass a JSON number with at most 30 decimal places.';
+        end if;
+        v_quantity := v_quantity * (v_rate -> 'credits')::numeric;
+        v_per := (v_rate -> 'per')::numeric;
+        if v_per = v_bottom then
+            v_top := v_top + v_quantity;
+        else
+            v_top := v_top * v_per + v_quantity * v_bottom;
+            v_bottom := v_bottom * v_per;
+        end if;
+    end loop;
+    v_credits := greatest((_price_work.price).minimum, case (_price_work.price).rounding
+        when 'down' then div(v_top, v_bottom)
+        when 'half_up' then div(2 * v_top + v_bottom, 2 * v_bottom)
+        else div(v_top, v_bottom) + sign(mod(v_top, v_bottom))
+    end);
+    if v_credits > 9223372036854775807 then
+        raise exception 'operation % would cost % credits', (_price_work.price).operation, v_credits
+            using errcode = 'TB103', hint = 'Pass smaller quantities, or lower the rates: the most is 9223372036854775807 credits.';
+    end if;
+    _price_work.unrounded := trim_scale(div(v_top * 1000000000000000000, v_bottom) * 0.000000000000000001);
+    _price_work.credits := v_credits;
+end
+$$;
+
+create function billing.estimate_work(operation text, quantities jsonb)
+returns table (operation_price_id bigint, unrounded numeric, credits bigint)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_price billing.operation_prices := billing._operation_price(estimate_work.operation, billing.current_time());
+begin
+    return query
+    select v_price.id, priced.unrounded, priced.credits
+    from billing._price_work(v_price, estimate_work.quantities) as priced;
+end
+$$;
+
+create function billing.set_operation_price(
+    operation text,
+    rates jsonb,
+    name text default null,
+    markup numeric default 0,
+    minimum numeric default 0,
+    rounding text default 'up',
+    on_excess text default 'debt',
+    active boolean default true,
+    valid_from timestamptz default null
+)
+returns billing.operation_prices
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz;
+    v_from timestamptz;
+    v_wanted billing.operation_prices;
+    v_price billing.operation_prices;
+begin
+    if coalesce(length(set_operation_price.operation), 0) not between 1 and 200 then
+        raise exception 'operation has % characters, it needs 1 to 200', coalesce(length(set_operation_price.operation), 0)
+            using errcode = 'TB107', hint = 'Pass a short key, such as chat or openai/gpt-5.';
+    elsif (set_operation_price.markup between -100 and 1000000 and scale(set_operation_price.markup) <= 6) is not true then
+        raise exception 'markup is %, it must be a percentage from -100 to 1000000', set_operation_price.markup
+            using errcode = 'TB107', hint = 'Pass 20 for 20 % above the rates, with at most 6 decimal places.';
+    elsif (set_operation_price.rounding in ('up', 'half_up', 'down')) is not true then
+        raise exception 'rounding is %, it must be up, half_up or down', set_operation_price.rounding
+            using errcode = 'TB107', hint = 'Leave it out to round up.';
+    end if;
+    perform billing._check_on_excess(set_operation_price.on_excess);
+    -- One at a time, so that each sees the versions before it. Readers don't wait.
+    lock table billing.operation_prices in share row exclusive mode;
+    v_now := billing.current_time();
+    v_from := greatest(set_operation_price.valid_from, v_now);
+    v_wanted := row(
+        null, set_operation_price.operation, v_from,
+        coalesce(set_operation_price.name, set_operation_price.operation), set_operation_price.active,
+        billing._checked_rates(set_operation_price.rates), trim_scale(set_operation_price.markup), null,
+        billing._checked_limit('minimum', coalesce(set_operation_price.minimum, 0)), set_operation_price.rounding,
+        set_operation_price.on_excess, null
+    )::billing.operation_prices;
+
+    select * into v_price from billing.operation_prices
+    where operation_prices.operation = v_wanted.operation and operation_prices.valid_from <= v_now
+    order by operation_prices.valid_from desc
+    limit 1;
+    -- What was announced and is no longer wanted never takes effect.
+    delete from billing.operation_prices
+    where operation_prices.operation = v_wanted.operation and operation_prices.valid_from > v_now
+        and not (
+            operation_prices.valid_from = v_from and billing._is_same_price(operation_prices, v_wanted)
+        );
+    if v_price.id is null or not billing._is_same_price(v_price, v_wanted) then
+        insert into billing.operation_prices (
+            operation, valid_from, name, active, rates, markup, minimum, rounding, on_excess
+        )
+        values (
+            v_wanted.operation, v_from, v_wanted.name, v_wanted.active, v_wanted.rates, v_wanted.markup,
+            v_wanted.minimum, v_wanted.rounding, v_wanted.on_excess
+        )
+        on conflict do nothing
+        returning * into v_price;
+        if not found then
+            select * into strict v_price from billing.operation_prices
+            where operation_prices.operation = v_wanted.operation and operation_prices.valid_from = v_from;
+        end if;
+    end if;
+    return v_price;
+end
+$$;
+
+create function billing._check_on_excess(on_excess text)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (_check_on_excess.on_excess in ('debt', 'clip', 'refuse')) is not true then
+        raise exception 'on_excess is %, it must be debt, clip or refuse', coalesce(_check_on_excess.on_excess, 'null')
+            using errcode = 'TB106', hint = 'debt charges all of it, clip what is held, refuse nothing.';
+    end if;
+end
+$$;
+
+create function billing._is_same_price(price billing.operation_prices, other billing.operation_prices)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        (price).name, (price).active, (price).rates, (price).markup, (price).minimum, (price).rounding,
+        (price).on_excess
+    ) is not distinct from (
+        (other).name, (other).active, (other).rates, (other).markup, (other).minimum, (other).rounding,
+        (other).on_excess
+    );
+end
+$$;
+
+revoke all on function
+    billing._checked_rates, billing._marked_up, billing.tg_operation_prices__kept, billing._operation_price,
+    billing._price_work, billing.estimate_work, billing.set_operation_price, billing._check_on_excess,
+    billing._is_same_price
+from public, anon, authenticated, service_role;
+grant execute on function billing.estimate_work(text, jsonb) to authenticated, service_role;
+grant execute on function
+    billing.set_operation_price(text, jsonb, text, numeric, numeric, text, text, boolean, timestamptz)
+to service_role;
+
+comment on table billing.operation_prices is 'What operations cost: a version for each change of a price, never changed once it was in force.';
+comment on column billing.operation_prices.operation is 'The key by which the app names the operation.';
+comment on column billing.operation_prices.valid_from is 'From when it is in force, until the next version of the operation.';
+comment on column billing.operation_prices.active is 'False: the operation is no longer offered. Open holds can still be settled.';
+comment on column billing.operation_prices.rates is 'Credits for each component, before the markup: {"input": {"credits": 0.3, "per": 1000, "unit": "tokens"}}.';
+comment on column billing.operation_prices.markup is 'Percentage that is added to all rates.';
+comment on column billing.operation_prices.charged_rates is 'The rates with the markup: what is charged.';
+comment on column billing.operation_prices.minimum is 'The fewest credits that a call costs.';
+comment on column billing.operation_prices.rounding is 'How the sum of a call is rounded to whole credits: up, half_up or down.';
+comment on column billing.operation_prices.on_excess is 'What settle_work does if work costs more than its hold has: debt, clip or refuse.';
+comment on function billing.estimate_work(text, jsonb) is 'What an operation would cost now: unrounded, and as the whole credits that would be charged.';
+comment on function billing.set_operation_price(text, jsonb, text, numeric, numeric, text, text, boolean, timestamptz) is 'Sets what an operation costs from valid_from on (null or past: now), as a new version; nothing if that is its price already. Announced versions that are not in force yet are replaced.';
+
+-- 35_work/20_work.sql
+
+-- Priced work: an operation and its quantities → credits by the price list, held before the work and settled after it, or
+-- spent at once.
+--
+-- Invariant: each charge keeps its quantities and the version of the price that it was worked out by, so it can be worked
+-- out again (work_discrepancies). Work that was held is settled at the price that was in force when the hold was made.
+-- Holds, captures and spends are the ledger's own; a charge names its entries. A plain spend knows nothing of this.
+--
+-- Callable by service_role. Clients read their own rows.
+
+-- No foreign keys to rows of the ledger, which are never deleted; account_work_discrepancies lists broken references.
+create table billing.work_holds (
+    hold_id uuid primary key,
+    operation_price_id bigint not null references billing.operation_prices (id),
+    quantities jsonb not null
+);
+
+create index work_holds_price on billing.work_holds (operation_price_id);
+
+create table billing.work_charges (
+    id bigint generated always as identity primary key,
+    account_id uuid not null,
+    operation_price_id bigint not null references billing.operation_prices (id),
+    quantities jsonb not null,
+    unrounded numeric not null,
+    credits billing.credits not null,
+    charged billing.credits not null,
+    on_excess text,
+    hold_id uuid,
+    entry_id bigint,
+    excess_entry_id bigint,
+    idempotency_key billing.idempotency_key not null,
+    occurred_at timestamptz not null,
+    created_at timestamptz not null default now()
+);
+
+create unique index work_charges_key on billing.work_charges (account_id, idempotency_key);
+create unique index work_charges_hold on billing.work_charges (hold_id) where hold_id is not null;
+create unique index work_charges_entry on billing.work_charges (entry_id) where entry_id is not null;
+create unique index work_charges_excess on billing.work_charges (excess_entry_id) where excess_entry_id is not null;
+create index work_charges_history on billing.work_charges (account_id, id desc);
+create index work_charges_price on billing.work_charges (operation_price_id);
+
+alter table billing.work_holds enable row level security;
+alter table billing.work_charges enable row level security;
+revoke all on all sequences in schema billing from public, anon, authenticated, service_role;
+revoke all on billing.work_holds, billing.work_charges from public, anon, authenticated, service_role;
+
+-- The holds are read first, under their own policy, and once for each statement.
+create policy work_holds_select_own on billing.work_holds
+for select to authenticated using (hold_id = any (array(select credit_holds.id from billing.credit_holds)));
+
+create policy work_charges_select_own on billing.work_charges
+for select to authenticated using (account_id = any (array(select billing.my_account_ids())));
+
+grant select on billing.work_holds, billing.work_charges to authenticated, service_role;
+
+create trigger tg_work_holds__append_only
+before update or delete or truncate on billing.work_holds
+for each statement execute function billing.tg_ledger__append_only();
+
+create trigger tg_work_charges__append_only
+before update or delete or truncate on billing.work_charges
+for each statement execute function billing.tg_ledger__append_only();
+
+-- Raises TB002 if a charge that has the key of a call was made by another one.
+create function billing._check_same_charge(
+    charge billing.work_charges, operation text, quantities jsonb, hold_id uuid, on_excess text, description text,
+    metadata jsonb, actor text
+)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (
+        (_check_same_charge.charge).quantities, (_check_same_charge.charge).hold_id,
+        (_check_same_charge.charge).on_excess
+    ) is distinct from (
+        _check_same_charge.quantities, _check_same_charge.hold_id, _check_same_charge.on_excess
+    )
+    or not exists (
+        select from billing.operation_prices
+        where operation_prices.id = (_check_same_charge.charge).operation_price_id
+            and operation_prices.operation = _check_same_charge.operation
+    )
+    -- Work that cost nothing has no entry.
+    or exists (
+        select from billing.credit_entries
+        where credit_entries.id = (_check_same_charge.charge).entry_id
+            and (credit_entries.description, credit_entries.metadata, credit_entries.actor) is distinct from (
+                _check_same_charge.description, _check_same_charge.metadata, _check_same_charge.actor
+            )
+    ) then
+        perform billing._raise_key_reused((_check_same_charge.charge).idempotency_key);
+    end if;
+end
+$$;
+
+-- A hold for work that is estimated to cost nothing: it reserves nothing, and is settled and released like any other.
+create function billing._hold_nothing(
+    balance billing.credit_balances, idempotency_key text, expires_in interval, description text, metadata jsonb,
+    feature text, actor text
+)
+returns billing.credit_holds
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_hold billing.credit_holds;
+begin
+    if not (_hold_nothing.balance).may_spend then
+        perform billing._check_may_spend((_hold_nothing.balance).account_id);
+    end if;
+    perform billing._check_expires_in(_hold_nothing.expires_in);
+    insert into billing.credit_holds (
+        account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
+    )
+    values (
+        (_hold_nothing.balance).account_id, 0, _hold_nothing.description, _hold_nothing.metadata,
+        _hold_nothing.feature, billing._checked_actor(_hold_nothing.actor), _hold_nothing.idempotency_key, _hold_nothing.expires_in,
+        billing.current_time() + _hold_nothing.expires_in
+    )
+    returning * into v_hold;
+    perform billing._remember_due(v_hold.account_id, v_hold.expires_at);
+    return v_hold;
+end
+$$;
+
+create function billing.hold_work(
+    account_id uuid,
+    operation text,
+    quantities jsonb,
+    idempotency_key text,
+    expires_in interval default '1 hour',
+    description text default null,
+    metadata jsonb default '{}',
+    actor text default null
+)
+returns billing.credit_holds
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances;
+    v_hold billing.credit_holds;
+    v_price billing.operation_prices;
+    v_credits bigint;
+begin
+    perform billing._checked_key(hold_work.idempotency_key, hold_work.metadata);
+    v_balance := billing._lock_balance(hold_work.account_id);
+
+    select * into v_hold from billing.credit_holds
+    where credit_holds.account_id = hold_work.account_id
+        and credit_holds.idempotency_key = hold_work.idempotency_key;
+    if found then
+        if (v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.actor) is distinct from (
+                hold_work.expires_in, hold_work.description, hold_work.metadata, hold_work.actor
+            )
+            or not exists (
+                select from billing.work_holds
+                join billing.operation_prices on operation_prices.id = work_holds.operation_price_id
+                where work_holds.hold_id = v_hold.id and work_holds.quantities = hold_work.quantities
+                    and operation_prices.operation = hold_work.operation
+            ) then
+            perform billing._raise_key_reused(hold_work.idempotency_key);
+        end if;
+        return v_hold;
+    end if;
+
+    v_price := billing._operation_price(hold_work.operation, billing.current_time());
+    v_credits := (billing._price_work(v_price, hold_work.quantities)).credits;
+    if v_credits > 0 then
+        v_hold := billing.hold_credits(
+            account_id => hold_work.account_id, amount => v_credits, idempotency_key => hold_work.idempotency_key,
+            expires_in => hold_work.expires_in, description => hold_work.description, metadata => hold_work.metadata,
+            feature => hold_work.operation, actor => hold_work.actor
+        );
+    else
+        v_hold := billing._hold_nothing(
+            v_balance, hold_work.idempotency_key, hold_work.expires_in, hold_work.description, hold_work.metadata,
+            hold_work.operation, hold_work.actor
+        );
+    end if;
+    insert into billing.work_holds (hold_id, operation_price_id, quantities)
+    values (v_hold.id, v_price.id, hold_work.quantities);
+    return v_hold;
+end
+$$;
+
+-- Spends what work cost beyond its hold, whatever the account has: what its lots cannot pay becomes debt. Counted by a
+-- spend cap and by budgets and refused by none, because the work is done.
+create function billing._spend_excess(
+    hold billing.credit_holds, amount bigint, key_space text, idempotency_key text, description text, metadata jsonb
+)
+returns billing.credit_entries
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances := billing._lock_settled_balance((_spend_excess.hold).account_id);
+    v_debt numeric := greatest(
+        _spend_excess.amount - (v_balance.balance::numeric + v_balance.debt - v_balance.held), 0
+    );
+begin
+    if v_balance.debt + v_debt > 9223372036854775807 then
+        raise exception 'account % would owe % credits', v_balance.account_id, v_balance.debt + v_debt
+            using errcode = 'TB104', hint = 'Settle with on_excess => ''clip'', or pass less usage.';
+    end if;
+    if v_balance.spend_cap is not null then
+        v_balance := billing._in_running_period(v_balance);
+        v_balance.spent_in_period := v_balance.spent_in_period + _spend_excess.amount;
+    end if;
+    if v_balance.has_budgets and (_spend_excess.hold).actor is not null then
+        perform billing._count_in_budgets(
+            v_balance.account_id, (_spend_excess.hold).actor, _spend_excess.amount, 0, billing.current_time()
+        );
+    end if;
+    return billing._post_entry(v_balance, billing._entry(
+        account_id => v_balance.account_id, kind => 'spend', amount => -_spend_excess.amount, debt => v_debt::bigint,
+        source => 'app', description => _spend_excess.description, feature => (_spend_excess.hold).feature,
+        metadata => _spend_excess.metadata, actor => (_spend_excess.hold).actor, key_space => _spend_excess.key_space,
+        idempotency_key => _spend_excess.idempotency_key, occurred_at => billing.current_time()
+    ));
+end
+$$;
+
+create function billing.settle_work(
+    hold_id uuid,
+    usage jsonb,
+    idempotency_key text,
+    on_excess text default null,
+    description text default null,
+    metadata jsonb default '{}'
+)
+returns billing.work_charges
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_hold billing.credit_holds;
+    v_price billing.operation_prices;
+    v_on_excess text;
+    v_description text;
+    v_charge billing.work_charges;
+    v_captured bigint;
+    v_excess bigint;
+begin
+    perform billing._checked_key(settle_work.idempotency_key, settle_work.metadata);
+    v_hold := billing._lock_hold(settle_work.hold_id);
+    select operation_prices.* into v_price from billing.work_holds
+    join billing.operation_prices on operation_prices.id = work_holds.operation_price_id
+    where work_holds.hold_id = v_hold.id;
+    if not found then
+        raise exception 'hold % is not for priced work', v_hold.id
+            using errcode = 'TB109', hint = 'Use capture_hold, or make the hold with hold_work.';
+    end if;
+    v_on_excess := coalesce(settle_work.on_excess, v_price.on_excess);
+    v_description := coalesce(settle_work.description, v_hold.description);
+    select * into v_charge from billing.work_charges
+    where work_charges.account_id = v_hold.account_id
+        and work_charges.idempotency_key = settle_work.idempotency_key;
+    if found then
+        perform billing._check_same_charge(
+            v_charge, v_price.operation, settle_work.usage, v_hold.id, v_on_excess, v_description,
+            settle_work.metadata, v_hold.actor
+        );
+        return v_charge;
+    end if;
+
+    perform billing._check_on_excess(v_on_excess);
+    perform billing._check_held(v_hold);
+    select priced.unrounded, priced.credits into v_charge.unrounded, v_charge.credits
+    from billing._price_work(v_price, settle_work.usage) as priced;
+    perform billing._check_key_is_new(v_hold.account_id, settle_work.idempotency_key);
+    v_captured := least(v_charge.credits, v_hold.amount - v_hold.captured);
+    v_excess := v_charge.credits - v_captured;
+    if v_excess > 0 and v_on_excess = 'refuse' then
+        raise exception 'the work costs % credits, and hold % has % left', v_charge.credits, v_hold.id,
+            v_hold.amount - v_hold.captured
+            using errcode = 'TB105', hint = 'Settle with on_excess => ''debt'' or ''clip'', or release the hold.';
+    elsif v_on_excess = 'clip' then
+        v_excess := 0;
+    end if;
+
+    if v_captured > 0 then
+        v_charge.entry_id := (billing._capture(
+            v_hold, v_captured, settle_work.idempotency_key, v_description, settle_work.metadata, release_rest => true
+        )).id;
+    else
+        perform billing.release_hold(v_hold.id, settle_work.idempotency_key);
+    end if;
+    if v_excess > 0 and v_captured > 0 then
+        v_charge.excess_entry_id := (billing._spend_excess(
+            v_hold, v_excess, 'system', 'excess:' || v_hold.id, v_description, settle_work.metadata
+        )).id;
+    elsif v_excess > 0 then
+        v_charge.entry_id := (billing._spend_excess(
+            v_hold, v_excess, 'caller', settle_work.idempotency_key, v_description, settle_work.metadata
+        )).id;
+    end if;
+    insert into billing.work_charges (
+        account_id, operation_price_id, quantities, unrounded, credits, charged, on_excess, hold_id, entry_id,
+        excess_entry_id, idempotency_key, occurred_at
+    )
+    values (
+        v_hold.account_id, v_price.id, settle_work.usage, v_charge.unrounded, v_charge.credits, v_captured + v_excess,
+        v_on_excess, v_hold.id, v_charge.entry_id, v_charge.excess_entry_id, settle_work.idempotency_key,
+        billing.current_time()
+    )
+    returning * into v_charge;
+    return v_charge;
+end
+$$;
+
+create function billing.spend_work(
+    account_id uuid,
+    operation text,
+    quantities jsonb,
+    idempotency_key text,
+    description text default null,
+    metadata jsonb default '{}',
+    actor text default null
+)
+returns billing.work_charges
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_balance billing.credit_balances;
+    v_price billing.operation_prices;
+    v_charge billing.work_charges;
+begin
+    perform billing._checked_key(spend_work.idempotency_key, spend_work.metadata);
+    perform billing._checked_actor(spend_work.actor);
+    -- Before the price is read, so that of two calls with one key the second finds the charge of the first.
+    v_balance := billing._lock_balance(spend_work.account_id);
+    select * into v_charge from billing.work_charges
+    where work_charges.account_id = spend_work.account_id
+        and work_charges.idempotency_key = spend_work.idempotency_key;
+    if found then
+        perform billing._check_same_charge(
+            v_charge, spend_work.operation, spend_work.quantities, null, null, spend_work.description,
+            spend_work.metadata, spend_work.actor
+        );
+        return v_charge;
+    end if;
+
+    v_price := billing._operation_price(spend_work.operation, billing.current_time());
+    select priced.unrounded, priced.credits into v_charge.unrounded, v_charge.credits
+    from billing._price_work(v_price, spend_work.quantities) as priced;
+    if v_charge.credits > 0 then
+        v_charge.entry_id := (billing.spend_credits(
+            account_id => spend_work.account_id, amount => v_charge.credits,
+            idempotency_key => spend_work.idempotency_key, description => spend_work.description,
+            metadata => spend_work.metadata, feature => spend_work.operation, actor => spend_work.actor
+        )).id;
+    else
+        perform billing._check_key_is_new(spend_work.account_id, spend_work.idempotency_key);
+        if not v_balance.may_spend then
+            perform billing._check_may_spend(spend_work.account_id);
+        end if;
+    end if;
+    insert into billing.work_charges (
+        account_id, operation_price_id, quantities, unrounded, credits, charged, entry_id, idempotency_key, occurred_at
+    )
+    values (
+        spend_work.account_id, v_price.id, spend_work.quantities, v_charge.unrounded, v_charge.credits,
+        v_charge.credits, v_charge.entry_id, spend_work.idempotency_key, billing.current_time()
+    )
+    returning * into v_charge;
+    return v_charge;
+end
+$$;
+
+revoke all on function
+    billing._check_same_charge, billing._hold_nothing, billing.hold_work, billing._spend_excess, billing.settle_work,
+    billing.spend_work
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.hold_work(uuid, text, jsonb, text, interval, text, jsonb, text),
+    billing.settle_work(uuid, jsonb, text, text, text, jsonb),
+    billing.spend_work(uuid, text, jsonb, text, text, jsonb, text)
+to service_role;
+
+comment on table billing.work_holds is 'Holds for priced work: the price that was in force, and the estimated quantities.';
+comment on column billing.work_holds.operation_price_id is 'The version by which the work is settled, even if the price has changed since.';
+comment on table billing.work_charges is 'Priced work that was charged: quantities, the version of the price, and the entries.';
+comment on column billing.work_charges.unrounded is 'What the quantities cost before rounding and the minimum, to 18 decimal places.';
+comment on column billing.work_charges.credits is 'What the work costs by the price list.';
+comment on column billing.work_charges.charged is 'What the account was charged; less than credits only if on_excess is clip.';
+comment on column billing.work_charges.on_excess is 'The policy for work that costs more than its hold had; null without a hold.';
+comment on column billing.work_charges.entry_id is 'The capture or spend; null if nothing was charged.';
+comment on column billing.work_charges.excess_entry_id is 'The spend of what the hold did not have, beside the capture.';
+comment on function billing.hold_work(uuid, text, jsonb, text, interval, text, jsonb, text) is 'Holds what an operation is estimated to cost, at the price in force now; once for each idempotency key.';
+comment on function billing.settle_work(uuid, jsonb, text, text, text, jsonb) is 'Charges what held work really used, at the price of its hold, and releases the rest; once for each idempotency key. If it costs more than the hold has, on_excess decides (null: as the price says).';
+comment on function billing.spend_work(uuid, text, jsonb, text, text, jsonb, text) is 'Prices an operation and spends the credits in one call, without a hold; once for each idempotency key.';
+
+-- 35_work/30_work_discrepancies.sql
+
+-- The check of one account's priced work: every charge is worked out again from its quantities and its price.
+--
+-- Invariant: a row for each violation, none when all is well. Part of ledger_discrepancies. Readable by service_role.
+
+create function billing.account_work_discrepancies(account_id uuid)
+returns table (invariant text, detail text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+-- Uses the indexes of the account, even if statistics say that one account has most of the rows.
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+begin
+    return query
+    select judged.invariant, judged.detail
+    from billing.work_charges as c
+    join billing.operation_prices as p on p.id = c.operation_price_id
+    cross join lateral billing._price_work(p, c.quantities) as priced
+    left join billing.work_holds as h on h.hold_id = c.hold_id
+    left join billing.credit_entries as e on e.id = c.entry_id
+    left join billing.credit_entries as x on x.id = c.excess_entry_id
+    cross join lateral (
+        select
+            'charge_is_what_its_price_says',
+            format('charge %s: %s credits of %s, its price says %s of %s',
+                c.id, c.credits, c.unrounded, priced.credits, priced.unrounded)
+        where (c.unrounded, c.credits) is distinct from (priced.unrounded, priced.credits)
+        union all
+        select
+            'charge_is_what_entries_took',
+            format('charge %s: charged %s, entries %s', c.id, c.charged, -coalesce(e.amount, 0) - coalesce(x.amount, 0))
+        where c.charged <> -coalesce(e.amount, 0) - coalesce(x.amount, 0)
+            or e.account_id <> c.account_id or e.kind not in ('spend', 'capture')
+            or x.id is not null and (x.account_id <> c.account_id or x.kind <> 'spend' or e.kind <> 'capture') is not false
+        union all
+        select 'charge_is_all_but_clipped', format('charge %s: charged %s of %s', c.id, c.charged, c.credits)
+        where c.charged > c.credits or c.charged < c.credits and c.on_excess is distinct from 'clip'
+        union all
+        select
+            'charge_has_the_price_of_its_hold',
+            format('charge %s: price %s, its hold %s', c.id, c.operation_price_id, h.operation_price_id)
+        where h.operation_price_id <> c.operation_price_id
+    ) as judged (invariant, detail)
+    where c.account_id = account_work_discrepancies.account_id;
+end
+$$;
+
+revoke all on function billing.account_work_discrepancies from public, anon, authenticated, service_role;
+grant execute on function billing.account_work_discrepancies(uuid) to service_role;
+
+comment on function billing.account_work_discrepancies(uuid) is 'The rows of ledger_discrepancies about one account''s priced work.';
 
 -- 40_stripe/10_customers.sql
 
@@ -12993,7 +13839,10 @@ begin
     from billing.account_discrepancies(check_account.account_id) as discrepancies
     union all
     select ledger.invariant, null, null::bigint, null::bigint, ledger.detail
-    from billing.account_ledger_discrepancies(check_account.account_id) as ledger;
+    from billing.account_ledger_discrepancies(check_account.account_id) as ledger
+    union all
+    select work.invariant, null, null::bigint, null::bigint, work.detail
+    from billing.account_work_discrepancies(check_account.account_id) as work;
 end
 $$;
 
@@ -13063,6 +13912,10 @@ begin
         select
             'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail
         from billing.account_ledger_discrepancies(_prove_account.account_id) as ledger
+        union all
+        select
+            'ledger_discrepancy', work.invariant, null, null, null, work.detail
+        from billing.account_work_discrepancies(_prove_account.account_id) as work
     ),
     in_order as (
         delete from billing.found_discrepancies
@@ -21295,6 +22148,13 @@ begin
     join billing.credit_holds as holds on holds.id = reserved.hold_id
     where holds.account_id = v_account_id;
     return query
+    select 'work_holds', to_jsonb(work) from billing.work_holds as work
+    join billing.credit_holds as holds on holds.id = work.hold_id
+    where holds.account_id = v_account_id;
+    return query
+    select 'work_charges', to_jsonb(charges) from billing.work_charges as charges
+    where charges.account_id = v_account_id order by charges.id;
+    return query
     select 'credit_revocations', to_jsonb(revocations) from billing.credit_revocations as revocations
     where revocations.account_id = v_account_id order by revocations.id;
     return query
@@ -21884,6 +22744,10 @@ from (
     select credit_holds.account_id from billing.credit_holds
 ) as ids
 cross join lateral billing.account_ledger_discrepancies(ids.account_id) as discrepancies
+union all
+select accounts.id, discrepancies.invariant, discrepancies.detail
+from billing.accounts
+cross join lateral billing.account_work_discrepancies(accounts.id) as discrepancies
 union all
 select
     null, 'lineage_joins_entry_and_lot',
@@ -22573,6 +23437,142 @@ grant execute on function
     public.release_hold(uuid, text),
     public.extend_hold(uuid, interval)
 to service_role;
+
+-- 90_api/42_work.sql
+
+-- Priced work over the Data API: the price list for everyone, an account's charges for its members, and functions in
+-- `public` that call those in `billing`.
+--
+-- Invariant: each function runs as its caller and adds no rules. The app's own server (service_role) holds, settles and
+-- spends; signed-in users may estimate.
+
+create view public.billing_operations with (security_invoker = on) as
+select
+    prices.operation, prices.name, prices.charged_rates as rates, prices.minimum, prices.rounding, prices.on_excess,
+    prices.valid_from
+from billing.operation_prices as prices
+where prices.active
+    and prices.valid_from = (
+        select max(latest.valid_from) from billing.operation_prices as latest
+        where latest.operation = prices.operation and latest.valid_from <= (select billing.current_time())
+    );
+
+create view public.work_charges with (security_invoker = on) as
+select
+    charges.id, charges.account_id, prices.operation, prices.name, charges.quantities, prices.charged_rates as rates,
+    charges.unrounded, charges.credits, charges.charged, charges.hold_id, charges.entry_id, charges.excess_entry_id,
+    charges.occurred_at
+from billing.work_charges as charges
+join billing.operation_prices as prices on prices.id = charges.operation_price_id;
+
+revoke all on public.billing_operations, public.work_charges from public, anon, authenticated, service_role;
+grant select on public.billing_operations to anon, authenticated, service_role;
+grant select on public.work_charges to authenticated, service_role;
+
+create function public.estimate_work(operation text, quantities jsonb)
+returns table (operation_price_id bigint, unrounded numeric, credits bigint)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select * from billing.estimate_work(estimate_work.operation, estimate_work.quantities)
+$$;
+
+create function public.hold_work(
+    account_id uuid,
+    operation text,
+    quantities jsonb,
+    idempotency_key text,
+    expires_in interval default '1 hour',
+    description text default null,
+    metadata jsonb default '{}',
+    actor text default null
+)
+returns billing.credit_holds
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.hold_work(
+        hold_work.account_id, hold_work.operation, hold_work.quantities, hold_work.idempotency_key,
+        hold_work.expires_in, hold_work.description, hold_work.metadata, hold_work.actor
+    )
+$$;
+
+create function public.settle_work(
+    hold_id uuid,
+    usage jsonb,
+    idempotency_key text,
+    on_excess text default null,
+    description text default null,
+    metadata jsonb default '{}'
+)
+returns billing.work_charges
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.settle_work(
+        settle_work.hold_id, settle_work.usage, settle_work.idempotency_key, settle_work.on_excess,
+        settle_work.description, settle_work.metadata
+    )
+$$;
+
+create function public.spend_work(
+    account_id uuid,
+    operation text,
+    quantities jsonb,
+    idempotency_key text,
+    description text default null,
+    metadata jsonb default '{}',
+    actor text default null
+)
+returns billing.work_charges
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select billing.spend_work(
+        spend_work.account_id, spend_work.operation, spend_work.quantities, spend_work.idempotency_key,
+        spend_work.description, spend_work.metadata, spend_work.actor
+    )
+$$;
+
+revoke all on function
+    public.estimate_work(text, jsonb),
+    public.hold_work(uuid, text, jsonb, text, interval, text, jsonb, text),
+    public.settle_work(uuid, jsonb, text, text, text, jsonb),
+    public.spend_work(uuid, text, jsonb, text, text, jsonb, text)
+from public, anon, authenticated, service_role;
+grant execute on function public.estimate_work(text, jsonb) to authenticated, service_role;
+grant execute on function
+    public.hold_work(uuid, text, jsonb, text, interval, text, jsonb, text),
+    public.settle_work(uuid, jsonb, text, text, text, jsonb),
+    public.spend_work(uuid, text, jsonb, text, text, jsonb, text)
+to service_role;
+
+comment on view public.billing_operations is 'The price list in force: what each operation costs in credits.';
+comment on column public.billing_operations.operation is 'The key by which the app names the operation.';
+comment on column public.billing_operations.name is 'Its name for people.';
+comment on column public.billing_operations.rates is 'For each component: credits, per how many, and the unit: {"input": {"credits": 0.36, "per": 1000, "unit": "tokens"}}.';
+comment on column public.billing_operations.minimum is 'The fewest credits that a call costs.';
+comment on column public.billing_operations.rounding is 'How the sum of a call is rounded to whole credits: up, half_up or down.';
+comment on column public.billing_operations.on_excess is 'What happens if work costs more than was held: debt, clip or refuse.';
+comment on column public.billing_operations.valid_from is 'Since when this price is in force.';
+comment on view public.work_charges is 'What priced work of the user''s accounts cost: quantities, rates and credits.';
+comment on column public.work_charges.id is 'Ascending; for paging.';
+comment on column public.work_charges.account_id is 'The account that was charged.';
+comment on column public.work_charges.operation is 'The key by which the app names the operation.';
+comment on column public.work_charges.name is 'Its name for people.';
+comment on column public.work_charges.quantities is 'How much of each component was used.';
+comment on column public.work_charges.hold_id is 'The hold that was settled; null if there was none.';
+comment on column public.work_charges.rates is 'The rates that were charged.';
+comment on column public.work_charges.unrounded is 'What the quantities cost before rounding and the minimum.';
+comment on column public.work_charges.credits is 'What the work costs by the price list.';
+comment on column public.work_charges.charged is 'What was charged; less than credits only if the excess over the hold was clipped.';
+comment on column public.work_charges.entry_id is 'The entry in credit_history; null if nothing was charged.';
+comment on column public.work_charges.excess_entry_id is 'The entry of what the hold did not have.';
+comment on column public.work_charges.occurred_at is 'When the work was charged.';
 
 -- 90_api/50_administration.sql
 

@@ -167,15 +167,19 @@ def test_users_read_their_own_rows_and_no_others(
     assert len(client("GET", "credit_balance", key=client.secret).json()) >= 2
 
 
-def test_visitors_see_plans_and_nothing_else(client: Client, conn: psycopg.Connection[Any]) -> None:
+def test_visitors_see_plans_and_operations_and_nothing_else(
+    client: Client, conn: psycopg.Connection[Any]
+) -> None:
     conn.execute(
         """
         insert into billing.products (stripe_product_id, name, livemode, as_of) values ('prod_1', 'Pro', false, now());
-        insert into billing.plans (stripe_price_id, stripe_product_id) values ('price_1', 'prod_1')
+        insert into billing.plans (stripe_price_id, stripe_product_id) values ('price_1', 'prod_1');
+        select billing.set_operation_price(operation => 'chat', rates => '{"call": 1}');
         """
     )
     seen = {name: client("GET", f"{name}?select=*") for name in exposed(conn)}
     assert [plan["name"] for plan in seen.pop("billing_plans").json()] == ["Pro"]
+    assert [each["operation"] for each in seen.pop("billing_operations").json()] == ["chat"]
     assert len(seen) >= 4
     assert {name: refused(response) for name, response in seen.items()} == dict.fromkeys(seen, (401, "42501"))
 
@@ -192,6 +196,24 @@ def test_nobody_writes_what_is_exposed(
             assert refused(client("PATCH", f"{name}?{own}", json=row, **asker)) == (403, "42501")
             assert refused(client("DELETE", f"{name}?{own}", **asker)) == (403, "42501")
         assert refused(client("POST", name, json=row)) == (401, "42501")
+
+
+def test_an_object_is_passed_as_an_object(
+    client: Client, person: Callable[[int], tuple[UUID, UUID]], conn: psycopg.Connection[Any]
+) -> None:
+    _, account_id = person(10)
+    call = {
+        "account_id": str(account_id),
+        "amount": 5,
+        "idempotency_key": "k",
+        "metadata": {"job": {"id": 7}},
+    }
+    assert (
+        client("POST", "rpc/spend_credits", json=call, key=client.secret).json()["metadata"]
+        == call["metadata"]
+    )
+    stored = "select metadata -> 'job' ->> 'id' from billing.credit_entries where idempotency_key = 'k'"
+    assert conn.execute(stored).fetchone() == ("7",)
 
 
 def test_functions_of_the_server_are_refused_to_users(

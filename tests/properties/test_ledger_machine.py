@@ -75,6 +75,7 @@ class Hold:
     left: int
     expires_at: datetime
     actor: str | None = None
+    rate: int | None = None  # of priced work: credits for four units, when it was held
 
 
 @dataclass
@@ -141,6 +142,7 @@ class Model:
     withheld: int = 0
     overdraft: int = 0
     is_frozen: bool = False
+    rate: int = 0
     budgets: dict[str, Budget] = field(default_factory=dict)
 
     def path(self, actor: str | None) -> list[str]:
@@ -230,6 +232,43 @@ class Model:
         assert amount == 0
         return taken
 
+    def pin(self, hold: Hold) -> None:
+        left = hold.left
+        for lot in self.in_order():
+            part = min(left, lot.free)
+            if part > 0:
+                lot.pins[hold.number] = part
+                left -= part
+
+    def capture(self, hold: Hold, amount: int) -> list[tuple[Lot, int]]:
+        taken = []
+        left = amount
+        for lot in self.in_order():
+            part = min(left, lot.pins.get(hold.number, 0))
+            if part:
+                lot.pins[hold.number] -= part
+                lot.remaining -= part
+                lot.spent += part
+                left -= part
+                taken.append((lot, part))
+        hold.left -= amount
+        return taken
+
+    def end(self, hold: Hold) -> None:
+        self.give_back(hold)
+        self.repay()
+        self.claim()
+
+    def spend(self, entry_id: int, amount: int, actor: str | None, now: datetime) -> int:
+        """What the lots can't pay becomes debt; returns how much."""
+        debt = max(amount - sum(lot.free for lot in self.lots), 0)
+        taken = self.burn(amount - debt)
+        for lot, part in taken:
+            lot.spent += part
+        self.debt += debt
+        self.spends.append(Spend(entry_id, taken, debt, actor=actor, moment=now))
+        return debt
+
     def give_back(self, hold: Hold) -> None:
         self.holds.remove(hold)
         for lot in self.lots:
@@ -311,6 +350,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ahead_of_now = self.start - now
         self.keys = 0
         self.move_clock(timedelta())
+        self.changes_the_price_of_work(rate=3)
 
     def move_clock(self, ahead_by: timedelta) -> None:
         """Lots last whole hours; the clock is half an hour off, so that none falls due in the middle of a step."""
@@ -395,14 +435,8 @@ class LedgerMachine(RuleBasedStateMachine):
         usable = int(min(usable, room))
         model = self.swept()
         amount = min(amount, usable) if up_to else amount
-        free = sum(lot.free for lot in model.lots)
-        debt = max(amount - free, 0)
         entry = self.do("spend_credits", **arguments)
-        taken = model.burn(amount - debt)
-        for lot, part in taken:
-            lot.spent += part
-        model.debt += debt
-        model.spends.append(Spend(entry["id"], taken, debt, actor=actor, moment=self.now))
+        debt = model.spend(entry["id"], amount, actor, self.now)
         assert (entry["amount"], entry["debt"], entry["balance_after"]) == (-amount, debt, model.balance)
 
     @rule(jobs=st.lists(st.tuples(st.integers(1, 40), ACTORS), min_size=1, max_size=5))
@@ -439,12 +473,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert entries == fetch(self.apps[1], query, [spends])
         model = self.swept()
         for (amount, actor), entry in zip(jobs, entries, strict=True):
-            debt = max(amount - sum(lot.free for lot in model.lots), 0)
-            taken = model.burn(amount - debt)
-            for lot, part in taken:
-                lot.spent += part
-            model.debt += debt
-            model.spends.append(Spend(entry["id"], taken, debt, actor=actor, moment=self.now))
+            debt = model.spend(entry["id"], amount, actor, self.now)
             assert (entry["debt"], entry["balance_after"]) == (debt, model.balance)
 
     @rule(amount=st.integers(1, 60), hours=st.integers(1, 4), actor=ACTORS)
@@ -467,11 +496,89 @@ class LedgerMachine(RuleBasedStateMachine):
             model = self.swept()
             hold = Hold(self.keys, hold_row["id"], amount, self.now + hours * HOUR - HALF_AN_HOUR, actor)
             model.holds.append(hold)
-            for lot in model.in_order():
-                part = min(amount, lot.free)
-                if part > 0:
-                    lot.pins[hold.number] = part
-                    amount -= part
+            model.pin(hold)
+
+    @rule(rate=st.sampled_from([0, 1, 3, 4, 9]))
+    def changes_the_price_of_work(self, rate: int) -> None:
+        """A price of before stays that of the holds which were made at it."""
+        rates = psycopg.types.json.Jsonb({"units": {"credits": rate, "per": 4}})
+        call(self.apps[0], "set_operation_price", operation=f"job {self.account}", rates=rates)
+        self.model.rate = rate
+
+    @rule(units=st.integers(0, 40), hours=st.integers(1, 4), actor=ACTORS)
+    def holds_work(self, units: int, hours: int, actor: str | None) -> None:
+        expires_in = hours * HOUR - HALF_AN_HOUR
+        arguments = {
+            "account_id": self.account,
+            "operation": f"job {self.account}",
+            "quantities": psycopg.types.json.Jsonb({"units": units}),
+            "expires_in": expires_in,
+            "actor": actor,
+        }
+        peeked = self.peek()
+        amount = -(-units * self.model.rate // 4)
+        if self.model.is_frozen:
+            self.refused("TB003", "hold_work", **arguments)
+        elif 0 < amount > peeked.balance - peeked.held:
+            self.refused("TB001", "hold_work", **arguments)
+        elif amount > peeked.room(actor, self.now):
+            self.refused("TB091", "hold_work", **arguments)
+        else:
+            row = self.do("hold_work", **arguments)
+            assert row["amount"] == amount
+            model = self.swept() if amount else self.model
+            hold = Hold(self.keys, row["id"], amount, self.now + expires_in, actor, self.model.rate)
+            model.holds.append(hold)
+            model.pin(hold)
+
+    @precondition(lambda self: any(hold.rate is not None for hold in self.model.holds))
+    @rule(data=st.data(), units=st.integers(0, 60), policy=st.sampled_from(["debt", "clip", "refuse"]))
+    def settles_work(self, data: st.DataObject, units: int, policy: str) -> None:
+        hold = data.draw(st.sampled_from([hold for hold in self.model.holds if hold.rate is not None]))
+        assert hold.rate is not None
+        usage = psycopg.types.json.Jsonb({"units": units})
+        arguments = {"hold_id": hold.id, "usage": usage, "on_excess": policy}
+        cost = -(-units * hold.rate // 4)
+        captured = min(cost, hold.left)
+        excess = cost - captured if policy == "debt" else 0
+        if hold.expires_at <= self.now:
+            self.refused("TB020", "settle_work", **arguments)
+        elif captured < cost and policy == "refuse":
+            self.refused("TB105", "settle_work", **arguments)
+        else:
+            charge = self.do("settle_work", **arguments)
+            model = self.swept()
+            taken = model.capture(hold, captured)
+            model.end(hold)
+            entry_ids = [charge["entry_id"], charge["excess_entry_id"]]
+            if captured:
+                model.spends.append(Spend(entry_ids.pop(0), taken, 0, actor=hold.actor, moment=self.now))
+            if excess:
+                model.spend(entry_ids.pop(0), excess, hold.actor, self.now)
+            assert entry_ids in ([None], [None, None], [])
+            assert (charge["credits"], charge["charged"]) == (cost, captured + excess)
+
+    @rule(units=st.integers(0, 60), actor=ACTORS)
+    def spends_work(self, units: int, actor: str | None) -> None:
+        arguments = {
+            "account_id": self.account,
+            "operation": f"job {self.account}",
+            "quantities": psycopg.types.json.Jsonb({"units": units}),
+            "actor": actor,
+        }
+        peeked = self.peek()
+        amount = -(-units * self.model.rate // 4)
+        if self.model.is_frozen:
+            self.refused("TB003", "spend_work", **arguments)
+        elif 0 < amount > peeked.balance - peeked.held + peeked.overdraft:
+            self.refused("TB001", "spend_work", **arguments)
+        elif amount > peeked.room(actor, self.now):
+            self.refused("TB091", "spend_work", **arguments)
+        else:
+            charge = self.do("spend_work", **arguments)
+            if amount:
+                self.swept().spend(charge["entry_id"], amount, actor, self.now)
+            assert charge["charged"] == amount
 
     @precondition(lambda self: self.model.holds)
     @rule(data=st.data(), release_rest=st.booleans())
@@ -486,23 +593,11 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             entry = self.do("capture_hold", **arguments)
             model = self.swept()
-            taken = []
-            left = amount
-            for lot in model.in_order():
-                part = min(left, lot.pins.get(hold.number, 0))
-                if part:
-                    lot.pins[hold.number] -= part
-                    lot.remaining -= part
-                    lot.spent += part
-                    left -= part
-                    taken.append((lot, part))
-            hold.left -= amount
+            taken = model.capture(hold, amount)
             model.spends.append(Spend(entry["id"], taken, 0, actor=hold.actor, moment=self.now))
             assert entry["balance_after"] == model.balance
             if release_rest or hold.left == 0:
-                model.give_back(hold)
-                model.repay()
-                model.claim()
+                model.end(hold)
 
     @precondition(lambda self: self.model.holds)
     @rule(data=st.data())

@@ -320,6 +320,41 @@ from billing.review_held_credits(
     reason => 'Colleagues who share a card', actor => 'grace@example.com'
 );
 
+-- set_operation_price
+select operation, charged_rates, rounding, on_excess
+from billing.set_operation_price(
+    operation => 'chat', markup => 20,
+    rates => '{"input": {"credits": 0.25, "per": 1000, "unit": "tokens"}, "call": 0.1}'
+);
+
+-- estimate_work as ada
+select unrounded, credits
+from public.estimate_work(operation => 'chat', quantities => '{"input": 1200}');
+
+-- hold_work
+select id, amount, status
+from billing.hold_work(
+    account_id => 'a0000000-0000-0000-0000-000000000001', operation => 'chat',
+    quantities => '{"input": 1200, "call": 60}', idempotency_key => 'answer-1'
+);
+
+-- settle_work
+select quantities, unrounded, credits, charged
+from billing.settle_work(
+    hold_id => 'b0000000-0000-0000-0000-000000000002', usage => '{"input": 1200}',
+    idempotency_key => 'answer-1'
+);
+
+-- spend_work
+select quantities, unrounded, credits, charged
+from billing.spend_work(
+    account_id => 'a0000000-0000-0000-0000-000000000001', operation => 'chat',
+    quantities => '{"input": 90}', idempotency_key => 'title-1'
+);
+
+-- account_work_discrepancies
+select * from billing.account_work_discrepancies('a0000000-0000-0000-0000-000000000001');
+
 -- close_account
 select id, closed_at is not null as is_closed
 from billing.close_account(

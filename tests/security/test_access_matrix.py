@@ -25,6 +25,9 @@ from tests.support import Database, as_anon, as_role, as_user, create_user
 EVERYTHING = None
 API_ROLES = ["anon", "authenticated", "service_role"]
 
+PRICE_COLUMNS = [
+    "id", "operation", "valid_from", "name", "active", "charged_rates", "minimum", "rounding", "on_excess",
+]  # fmt: skip
 PLAN_COLUMNS = [
     "stripe_price_id",
     "stripe_product_id",
@@ -120,6 +123,19 @@ READERS: dict[str, dict[str, list[str] | None]] = {
     "billing.credit_grants": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "billing.credit_hold_lots": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "billing.credit_holds": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.operation_prices": {
+        "anon": PRICE_COLUMNS,
+        "authenticated": PRICE_COLUMNS,
+        "service_role": EVERYTHING,
+    },
+    "billing.work_charges": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "billing.work_holds": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
+    "public.billing_operations": {
+        "anon": EVERYTHING,
+        "authenticated": EVERYTHING,
+        "service_role": EVERYTHING,
+    },
+    "public.work_charges": {"authenticated": EVERYTHING, "service_role": EVERYTHING},
     "billing.credit_notes": {"service_role": EVERYTHING},
     "billing.credit_packs": {
         "authenticated": [*PLAN_COLUMNS[:8], "pack_credits", "credits_per_unit", "expires_after"],
@@ -237,6 +253,10 @@ EXECUTORS: dict[str, set[str]] = {
     "billing.account_discrepancies": {"service_role"},
     "billing.check_account": {"billing_worker", "service_role"},
     "billing.account_ledger_discrepancies": {"service_role"},
+    "billing.account_work_discrepancies": {"service_role"},
+    "billing.estimate_work": {"authenticated", "service_role"},
+    "public.estimate_work": {"authenticated", "service_role"},
+    "billing.set_operation_price": {"service_role"},
     "billing.prove_accounts": {"billing_worker", "service_role"},
     # Only the owner of the database, as which `till` connects.
     "billing.advance_backfill": set(),
@@ -382,6 +402,7 @@ EXECUTORS: dict[str, set[str]] = {
         "extend_hold",
         "freeze_account",
         "hold_credits",
+        "hold_work",
         "note_fraud",
         "refund_fraud_warning",
         "refund_spend",
@@ -394,7 +415,9 @@ EXECUTORS: dict[str, set[str]] = {
         "schedule_credits",
         "set_credit_limits",
         "set_recharge",
+        "settle_work",
         "spend_credits_batch",
+        "spend_work",
         "transfer_credits",
         "undo_fraud_action",
         "unfreeze_account",

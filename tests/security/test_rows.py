@@ -22,6 +22,7 @@ from tests.sql.calls import (
     sync_product,
     sync_subscription,
 )
+from tests.sql.work import hold_work, per_second, spend_work
 from tests.support import Database, account_of, as_anon, as_role, as_user, create_user
 
 # Relation that a user reads → the column that says whose a row is.
@@ -40,6 +41,9 @@ OWN_ROWS = {
     "billing.credit_holds": "account_id",
     "billing.credit_hold_lots": "hold_id",
     "billing.budgets": "account_id",
+    "billing.work_holds": "hold_id",
+    "billing.work_charges": "account_id",
+    "public.work_charges": "account_id",
     "billing.recharge_settings": "account_id",
     "billing.recharges": "account_id",
     "public.billing_account": "account_id",
@@ -66,6 +70,8 @@ FOR_EVERYBODY = {
     "billing.credit_packs",
     "public.billing_plans",
     "public.billing_packs",
+    "billing.operation_prices",
+    "public.billing_operations",
 }
 
 
@@ -90,8 +96,10 @@ def customer_with_everything(database: Database, conn: Connection, name: str) ->
         "values (%s, 'new@example.com', 'member', %s, 'infinity')",
         [account_id, name.encode()],
     )
-    call(conn, "hold_credits", account_id=account_id, amount=1, idempotency_key="job")
     call(conn, "set_budget", account_id=account_id, actor="agent:x", cap=1, period="day")
+    per_second(conn)
+    hold_work(conn, account_id, 1)
+    spend_work(conn, account_id, 1)
     return user_id, account_id
 
 

@@ -1392,7 +1392,7 @@ $$;
 CREATE TABLE billing.credit_holds (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     account_id uuid NOT NULL,
-    amount billing.positive_credits NOT NULL,
+    amount billing.credits NOT NULL,
     captured billing.credits DEFAULT 0 NOT NULL,
     status text DEFAULT 'held'::text NOT NULL,
     description text,
@@ -1412,6 +1412,8 @@ CREATE TABLE billing.credit_holds (
 );
 
 COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, released or expired.';
+
+COMMENT ON COLUMN billing.credit_holds.amount IS 'Credits that it sets aside; 0 for priced work that is estimated to cost nothing.';
 
 COMMENT ON COLUMN billing.credit_holds.actor IS 'Who spends the held credits, such as agent:writer.';
 
@@ -1539,6 +1541,18 @@ begin
     ) then
         raise exception 'a cancelled free plan can be taken again after its last period'
             using errcode = 'TB045', hint = 'Choose another plan until then.';
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._check_on_excess(on_excess text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if (_check_on_excess.on_excess in ('debt', 'clip', 'refuse')) is not true then
+        raise exception 'on_excess is %, it must be debt, clip or refuse', coalesce(_check_on_excess.on_excess, 'null')
+            using errcode = 'TB106', hint = 'debt charges all of it, clip what is held, refuse nothing.';
     end if;
 end
 $$;
@@ -1759,6 +1773,45 @@ begin
     return case when not _checked_quantity.is_metered then v_quantity end;
 end
 $$;
+
+CREATE FUNCTION billing._checked_rates(rates jsonb) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_component text;
+    v_given jsonb;
+    v_rate jsonb;
+    v_rates jsonb := '{}';
+begin
+    if jsonb_typeof(_checked_rates.rates) is distinct from 'object' or _checked_rates.rates = '{}' then
+        raise exception 'rates must be an object with at least one component'
+            using errcode = 'TB107', hint = 'Pass {"input": {"credits": 0.3, "per": 1000, "unit": "tokens"}, "call": 1}.';
+    end if;
+    for v_component, v_given in select pair.key, pair.value from jsonb_each(_checked_rates.rates) as pair loop
+        v_rate := jsonb_build_object('per', 1, 'unit', v_component) || case jsonb_typeof(v_given)
+            when 'object' then v_given else jsonb_build_object('credits', v_given)
+        end;
+        if v_component !~ '^[a-z][a-z0-9_]{0,62}$'
+            or (v_rate - array['credits', 'per', 'unit']) <> '{}'
+            or jsonb_typeof(v_rate -> 'credits') is distinct from 'number' or jsonb_typeof(v_rate -> 'per') <> 'number'
+            or jsonb_typeof(v_rate -> 'unit') <> 'string' or length(v_rate ->> 'unit') not between 1 and 100 then
+            raise exception 'the rate % is %, it must be a number or {"credits", "per", "unit"}', v_component, v_given
+                using errcode = 'TB107',
+                hint = 'A name has lower-case letters, digits and underscores; per (1) and unit (the name) can be left out.';
+        elsif (v_rate -> 'credits')::numeric not between 0 and 1000000000000
+            or scale(trim_scale((v_rate -> 'credits')::numeric)) > 12
+            or (v_rate -> 'per')::numeric not between 1 and 1000000000
+            or (v_rate -> 'per')::numeric <> trunc((v_rate -> 'per')::numeric) then
+            raise exception 'the rate % is % credits per %', v_component, v_rate -> 'credits', v_rate -> 'per'
+                using errcode = 'TB107',
+                hint = 'credits is from 0 to 10^12 with at most 12 decimal places, per a whole number from 1 to 10^9.';
+        end if;
+        v_rates := v_rates || jsonb_build_object(v_component, v_rate);
+    end loop;
+    return v_rates;
+end
+$_$;
 
 CREATE FUNCTION billing._checkout_step(request billing.checkout_requests, stripe_customer_id text, sessions text[]) RETURNS jsonb
     LANGUAGE plpgsql STABLE
@@ -3537,6 +3590,13 @@ begin
     join billing.credit_holds as holds on holds.id = reserved.hold_id
     where holds.account_id = v_account_id;
     return query
+    select 'work_holds', to_jsonb(work) from billing.work_holds as work
+    join billing.credit_holds as holds on holds.id = work.hold_id
+    where holds.account_id = v_account_id;
+    return query
+    select 'work_charges', to_jsonb(charges) from billing.work_charges as charges
+    where charges.account_id = v_account_id order by charges.id;
+    return query
     select 'credit_revocations', to_jsonb(revocations) from billing.credit_revocations as revocations
     where revocations.account_id = v_account_id order by revocations.id;
     return query
@@ -4430,6 +4490,31 @@ CREATE FUNCTION billing._hmac_sha256(key bytea, message text) RETURNS bytea
     select sha256(pads.outer_pad || sha256(pads.inner_pad || convert_to(_hmac_sha256.message, 'UTF8'))) from pads
 $$;
 
+CREATE FUNCTION billing._hold_nothing(balance billing.credit_balances, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text, actor text) RETURNS billing.credit_holds
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_hold billing.credit_holds;
+begin
+    if not (_hold_nothing.balance).may_spend then
+        perform billing._check_may_spend((_hold_nothing.balance).account_id);
+    end if;
+    perform billing._check_expires_in(_hold_nothing.expires_in);
+    insert into billing.credit_holds (
+        account_id, amount, description, metadata, feature, actor, idempotency_key, expires_in, expires_at
+    )
+    values (
+        (_hold_nothing.balance).account_id, 0, _hold_nothing.description, _hold_nothing.metadata,
+        _hold_nothing.feature, billing._checked_actor(_hold_nothing.actor), _hold_nothing.idempotency_key, _hold_nothing.expires_in,
+        billing.current_time() + _hold_nothing.expires_in
+    )
+    returning * into v_hold;
+    perform billing._remember_due(v_hold.account_id, v_hold.expires_at);
+    return v_hold;
+end
+$$;
+
 CREATE FUNCTION billing._hold_price(stripe_price_id text, name text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4725,6 +4810,74 @@ CREATE FUNCTION billing._is_plain(slot billing.line_slot) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     AS $$
     select (slot).is_plain and not (slot).is_free and not (slot).has_returns
+$$;
+
+CREATE FUNCTION billing._marked_up(rates jsonb, markup numeric) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (
+        select jsonb_object_agg(rate.key, rate.value || jsonb_build_object(
+            'credits', trim_scale((rate.value -> 'credits')::numeric * (1 + _marked_up.markup * 0.01))
+        ))
+        from jsonb_each(_marked_up.rates) as rate
+    );
+end
+$$;
+
+CREATE TABLE billing.operation_prices (
+    id bigint NOT NULL,
+    operation text NOT NULL,
+    valid_from timestamp with time zone NOT NULL,
+    name text NOT NULL,
+    active boolean NOT NULL,
+    rates jsonb NOT NULL,
+    markup numeric NOT NULL,
+    charged_rates jsonb GENERATED ALWAYS AS (billing._marked_up(rates, markup)) STORED NOT NULL,
+    minimum billing.credits NOT NULL,
+    rounding text NOT NULL,
+    on_excess text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT markup_is_a_percentage CHECK ((((markup >= ('-100'::integer)::numeric) AND (markup <= (1000000)::numeric)) AND (scale(markup) <= 6))),
+    CONSTRAINT on_excess_is_known CHECK ((on_excess = ANY (ARRAY['debt'::text, 'clip'::text, 'refuse'::text]))),
+    CONSTRAINT operation_has_1_to_200_characters CHECK (((length(operation) >= 1) AND (length(operation) <= 200))),
+    CONSTRAINT rounding_is_known CHECK ((rounding = ANY (ARRAY['up'::text, 'half_up'::text, 'down'::text])))
+);
+
+COMMENT ON TABLE billing.operation_prices IS 'What operations cost: a version for each change of a price, never changed once it was in force.';
+
+COMMENT ON COLUMN billing.operation_prices.operation IS 'The key by which the app names the operation.';
+
+COMMENT ON COLUMN billing.operation_prices.valid_from IS 'From when it is in force, until the next version of the operation.';
+
+COMMENT ON COLUMN billing.operation_prices.active IS 'False: the operation is no longer offered. Open holds can still be settled.';
+
+COMMENT ON COLUMN billing.operation_prices.rates IS 'Credits for each component, before the markup: {"input": {"credits": 0.3, "per": 1000, "unit": "tokens"}}.';
+
+COMMENT ON COLUMN billing.operation_prices.markup IS 'Percentage that is added to all rates.';
+
+COMMENT ON COLUMN billing.operation_prices.charged_rates IS 'The rates with the markup: what is charged.';
+
+COMMENT ON COLUMN billing.operation_prices.minimum IS 'The fewest credits that a call costs.';
+
+COMMENT ON COLUMN billing.operation_prices.rounding IS 'How the sum of a call is rounded to whole credits: up, half_up or down.';
+
+COMMENT ON COLUMN billing.operation_prices.on_excess IS 'What settle_work does if work costs more than its hold has: debt, clip or refuse.';
+
+CREATE FUNCTION billing._is_same_price(price billing.operation_prices, other billing.operation_prices) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return (
+        (price).name, (price).active, (price).rates, (price).markup, (price).minimum, (price).rounding,
+        (price).on_excess
+    ) is not distinct from (
+        (other).name, (other).active, (other).rates, (other).markup, (other).minimum, (other).rounding,
+        (other).on_excess
+    );
+end
 $$;
 
 CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_id text, stripe_product_id text DEFAULT NULL::text) RETURNS boolean
@@ -6264,6 +6417,26 @@ CREATE FUNCTION billing._open_shortfall(grant_id bigint) RETURNS bigint
     ), 0)::bigint
 $$;
 
+CREATE FUNCTION billing._operation_price(operation text, moment timestamp with time zone) RETURNS billing.operation_prices
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_price billing.operation_prices;
+begin
+    select * into v_price from billing.operation_prices
+    where operation_prices.operation = _operation_price.operation
+        and operation_prices.valid_from <= _operation_price.moment
+    order by operation_prices.valid_from desc
+    limit 1;
+    if v_price.active is not true then
+        raise exception 'there is no operation % in the price list', coalesce(_operation_price.operation, 'null')
+            using errcode = 'TB100', hint = 'List operations with `till operations list`. Add one to the plan file and push it.';
+    end if;
+    return v_price;
+end
+$$;
+
 CREATE FUNCTION billing._owe_again(original billing.credit_entries, kind text, amount bigint) RETURNS billing.credit_balances
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7125,6 +7298,65 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._price_work(price billing.operation_prices, quantities jsonb, OUT unrounded numeric, OUT credits bigint) RETURNS record
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_rates jsonb := (_price_work.price).charged_rates;
+    v_component text;
+    v_given jsonb;
+    v_rate jsonb;
+    v_quantity numeric;
+    v_per numeric;
+    -- A fraction, because a rate per 60 seconds is no decimal.
+    v_top numeric := 0;
+    v_bottom numeric := 1;
+    v_credits numeric;
+begin
+    if jsonb_typeof(_price_work.quantities) is distinct from 'object' then
+        raise exception 'quantities are %, they must be an object', coalesce(jsonb_typeof(_price_work.quantities), 'null')
+            using errcode = 'TB102', hint = 'Pass a JSON object, such as {"input": 1200, "output": 350}.';
+    end if;
+    for v_component, v_given in
+        select pair.key, pair.value from jsonb_each(
+            case when v_rates ? 'call' then jsonb '{"call": 1}' else jsonb '{}' end || _price_work.quantities
+        ) as pair
+    loop
+        v_rate := v_rates -> v_component;
+        if v_rate is null then
+            raise exception 'operation % has no rate for %, only for %', (_price_work.price).operation, v_component,
+                (select string_agg(name, ', ' order by name) from jsonb_object_keys(v_rates) as name)
+                using errcode = 'TB101', hint = 'Correct the name, or add a rate for it to the plan file and push it.';
+        end if;
+        v_quantity := case jsonb_typeof(v_given) when 'number' then v_given::numeric end;
+        if v_quantity is null or v_quantity not between 0 and 1000000000000000 or scale(v_quantity) > 30 then
+            raise exception 'the quantity % is %, it must be a number from 0 to 1000000000000000', v_component, v_given
+                using errcode = 'TB102', hint = 'Pass a JSON number with at most 30 decimal places.';
+        end if;
+        v_quantity := v_quantity * (v_rate -> 'credits')::numeric;
+        v_per := (v_rate -> 'per')::numeric;
+        if v_per = v_bottom then
+            v_top := v_top + v_quantity;
+        else
+            v_top := v_top * v_per + v_quantity * v_bottom;
+            v_bottom := v_bottom * v_per;
+        end if;
+    end loop;
+    v_credits := greatest((_price_work.price).minimum, case (_price_work.price).rounding
+        when 'down' then div(v_top, v_bottom)
+        when 'half_up' then div(2 * v_top + v_bottom, 2 * v_bottom)
+        else div(v_top, v_bottom) + sign(mod(v_top, v_bottom))
+    end);
+    if v_credits > 9223372036854775807 then
+        raise exception 'operation % would cost % credits', (_price_work.price).operation, v_credits
+            using errcode = 'TB103', hint = 'Pass smaller quantities, or lower the rates: the most is 9223372036854775807 credits.';
+    end if;
+    _price_work.unrounded := trim_scale(div(v_top * 1000000000000000000, v_bottom) * 0.000000000000000001);
+    _price_work.credits := v_credits;
+end
+$$;
+
 CREATE FUNCTION billing._prove_account(account_id uuid) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7140,6 +7372,10 @@ begin
         select
             'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail
         from billing.account_ledger_discrepancies(_prove_account.account_id) as ledger
+        union all
+        select
+            'ledger_discrepancy', work.invariant, null, null, null, work.detail
+        from billing.account_work_discrepancies(_prove_account.account_id) as work
     ),
     in_order as (
         delete from billing.found_discrepancies
@@ -8067,6 +8303,71 @@ begin
             occurred_at => billing.current_time()
         ));
     end if;
+end
+$$;
+
+CREATE TABLE billing.work_charges (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    operation_price_id bigint NOT NULL,
+    quantities jsonb NOT NULL,
+    unrounded numeric NOT NULL,
+    credits billing.credits NOT NULL,
+    charged billing.credits NOT NULL,
+    on_excess text,
+    hold_id uuid,
+    entry_id bigint,
+    excess_entry_id bigint,
+    idempotency_key billing.idempotency_key NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.work_charges IS 'Priced work that was charged: quantities, the version of the price, and the entries.';
+
+COMMENT ON COLUMN billing.work_charges.unrounded IS 'What the quantities cost before rounding and the minimum, to 18 decimal places.';
+
+COMMENT ON COLUMN billing.work_charges.credits IS 'What the work costs by the price list.';
+
+COMMENT ON COLUMN billing.work_charges.charged IS 'What the account was charged; less than credits only if on_excess is clip.';
+
+COMMENT ON COLUMN billing.work_charges.on_excess IS 'The policy for work that costs more than its hold had; null without a hold.';
+
+COMMENT ON COLUMN billing.work_charges.entry_id IS 'The capture or spend; null if nothing was charged.';
+
+COMMENT ON COLUMN billing.work_charges.excess_entry_id IS 'The spend of what the hold did not have, beside the capture.';
+
+CREATE FUNCTION billing._repeated_charge(account_id uuid, idempotency_key text, operation text, quantities jsonb, hold_id uuid, on_excess text, description text, metadata jsonb, actor text) RETURNS billing.work_charges
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_charge billing.work_charges;
+begin
+    select * into v_charge from billing.work_charges
+    where work_charges.account_id = _repeated_charge.account_id
+        and work_charges.idempotency_key = _repeated_charge.idempotency_key;
+    if found and (
+        (v_charge.quantities, v_charge.hold_id, v_charge.on_excess) is distinct from (
+            _repeated_charge.quantities, _repeated_charge.hold_id, _repeated_charge.on_excess
+        )
+        or not exists (
+            select from billing.operation_prices
+            where operation_prices.id = v_charge.operation_price_id
+                and operation_prices.operation = _repeated_charge.operation
+        )
+        -- Work that cost nothing has no entry.
+        or exists (
+            select from billing.credit_entries
+            where credit_entries.id = v_charge.entry_id
+                and (credit_entries.description, credit_entries.metadata, credit_entries.actor) is distinct from (
+                    _repeated_charge.description, _repeated_charge.metadata, _repeated_charge.actor
+                )
+        )
+    ) then
+        perform billing._raise_key_reused(_repeated_charge.idempotency_key);
+    end if;
+    return v_charge;
 end
 $$;
 
@@ -9325,6 +9626,33 @@ begin
             lines.is_unpaid or slots.slot_start <= lines.period_start
             or slots.slot_start <= _slots_of_lines.until_moment
         );
+end
+$$;
+
+CREATE FUNCTION billing._spend_excess(hold billing.credit_holds, amount bigint, key_space text, idempotency_key text, description text, metadata jsonb) RETURNS billing.credit_entries
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances := billing._lock_settled_balance((_spend_excess.hold).account_id);
+    v_debt numeric := greatest(
+        _spend_excess.amount - (v_balance.balance::numeric + v_balance.debt - v_balance.held), 0
+    );
+begin
+    if v_balance.debt + v_debt > 9223372036854775807 then
+        raise exception 'account % would owe % credits', v_balance.account_id, v_balance.debt + v_debt
+            using errcode = 'TB104', hint = 'Settle with on_excess => ''clip'', or pass less usage.';
+    end if;
+    if v_balance.spend_cap is not null then
+        v_balance := billing._in_running_period(v_balance);
+        v_balance.spent_in_period := v_balance.spent_in_period + _spend_excess.amount;
+    end if;
+    return billing._post_entry(v_balance, billing._entry(
+        account_id => v_balance.account_id, kind => 'spend', amount => -_spend_excess.amount, debt => v_debt::bigint,
+        source => 'app', description => _spend_excess.description, feature => (_spend_excess.hold).feature,
+        metadata => _spend_excess.metadata, actor => (_spend_excess.hold).actor, key_space => _spend_excess.key_space,
+        idempotency_key => _spend_excess.idempotency_key, occurred_at => billing.current_time()
+    ));
 end
 $$;
 
@@ -11229,6 +11557,50 @@ $$;
 
 COMMENT ON FUNCTION billing.account_ledger_discrepancies(account_id uuid) IS 'The rows of ledger_discrepancies of one account.';
 
+CREATE FUNCTION billing.account_work_discrepancies(account_id uuid) RETURNS TABLE(invariant text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+begin
+    return query
+    select judged.invariant, judged.detail
+    from billing.work_charges as c
+    join billing.operation_prices as p on p.id = c.operation_price_id
+    cross join lateral billing._price_work(p, c.quantities) as priced
+    left join billing.work_holds as h on h.hold_id = c.hold_id
+    left join billing.credit_entries as e on e.id = c.entry_id
+    left join billing.credit_entries as x on x.id = c.excess_entry_id
+    cross join lateral (
+        select
+            'charge_is_what_its_price_says',
+            format('charge %s: %s credits of %s, its price says %s of %s',
+                c.id, c.credits, c.unrounded, priced.credits, priced.unrounded)
+        where (c.unrounded, c.credits) is distinct from (priced.unrounded, priced.credits)
+        union all
+        select
+            'charge_is_what_entries_took',
+            format('charge %s: charged %s, entries %s', c.id, c.charged, -coalesce(e.amount, 0) - coalesce(x.amount, 0))
+        where c.charged <> -coalesce(e.amount, 0) - coalesce(x.amount, 0)
+            or e.account_id <> c.account_id or e.kind not in ('spend', 'capture')
+            or x.id is not null and (x.account_id <> c.account_id or x.kind <> 'spend' or e.kind <> 'capture') is not false
+        union all
+        select 'charge_is_all_but_clipped', format('charge %s: charged %s of %s', c.id, c.charged, c.credits)
+        where c.charged > c.credits or c.charged < c.credits and c.on_excess is distinct from 'clip'
+        union all
+        select
+            'charge_has_the_price_of_its_hold',
+            format('charge %s: price %s, its hold %s', c.id, c.operation_price_id, h.operation_price_id)
+        where h.operation_price_id <> c.operation_price_id
+    ) as judged (invariant, detail)
+    where c.account_id = account_work_discrepancies.account_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.account_work_discrepancies(account_id uuid) IS 'The rows of ledger_discrepancies about one account''s priced work.';
+
 CREATE FUNCTION billing.add_member(account_id uuid, user_id uuid, role text DEFAULT 'member'::text) RETURNS billing.account_members
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -11728,7 +12100,10 @@ begin
     from billing.account_discrepancies(check_account.account_id) as discrepancies
     union all
     select ledger.invariant, null, null::bigint, null::bigint, ledger.detail
-    from billing.account_ledger_discrepancies(check_account.account_id) as ledger;
+    from billing.account_ledger_discrepancies(check_account.account_id) as ledger
+    union all
+    select work.invariant, null, null::bigint, null::bigint, work.detail
+    from billing.account_work_discrepancies(check_account.account_id) as work;
 end
 $$;
 
@@ -12413,6 +12788,21 @@ $$;
 
 COMMENT ON FUNCTION billing.erase_customer(stripe_customer_id text, reason text, actor text) IS 'Erases the personal data of a Stripe customer that no account owns, like erase_account.';
 
+CREATE FUNCTION billing.estimate_work(operation text, quantities jsonb) RETURNS TABLE(operation_price_id bigint, unrounded numeric, credits bigint)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_price billing.operation_prices := billing._operation_price(estimate_work.operation, billing.current_time());
+begin
+    return query
+    select v_price.id, priced.unrounded, priced.credits
+    from billing._price_work(v_price, estimate_work.quantities) as priced;
+end
+$$;
+
+COMMENT ON FUNCTION billing.estimate_work(operation text, quantities jsonb) IS 'What an operation would cost now: unrounded, and as the whole credits that would be charged.';
+
 CREATE FUNCTION billing.expire_due_credits(as_of timestamp with time zone DEFAULT NULL::timestamp with time zone, accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -12826,6 +13216,59 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.hold_credits(account_id uuid, amount numeric, idempotency_key text, expires_in interval, description text, metadata jsonb, feature text, actor text) IS 'Sets credits aside until they are captured or released, or expires_in has passed; once for each idempotency key.';
+
+CREATE FUNCTION billing.hold_work(account_id uuid, operation text, quantities jsonb, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text) RETURNS billing.credit_holds
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances;
+    v_hold billing.credit_holds;
+    v_price billing.operation_prices;
+    v_credits bigint;
+begin
+    perform billing._checked_key(hold_work.idempotency_key, hold_work.metadata);
+    v_balance := billing._lock_balance(hold_work.account_id);
+
+    select * into v_hold from billing.credit_holds
+    where credit_holds.account_id = hold_work.account_id
+        and credit_holds.idempotency_key = hold_work.idempotency_key;
+    if found then
+        if (v_hold.expires_in, v_hold.description, v_hold.metadata, v_hold.actor) is distinct from (
+                hold_work.expires_in, hold_work.description, hold_work.metadata, hold_work.actor
+            )
+            or not exists (
+                select from billing.work_holds
+                join billing.operation_prices on operation_prices.id = work_holds.operation_price_id
+                where work_holds.hold_id = v_hold.id and work_holds.quantities = hold_work.quantities
+                    and operation_prices.operation = hold_work.operation
+            ) then
+            perform billing._raise_key_reused(hold_work.idempotency_key);
+        end if;
+        return v_hold;
+    end if;
+
+    v_price := billing._operation_price(hold_work.operation, billing.current_time());
+    v_credits := (billing._price_work(v_price, hold_work.quantities)).credits;
+    if v_credits > 0 then
+        v_hold := billing.hold_credits(
+            account_id => hold_work.account_id, amount => v_credits, idempotency_key => hold_work.idempotency_key,
+            expires_in => hold_work.expires_in, description => hold_work.description, metadata => hold_work.metadata,
+            feature => hold_work.operation, actor => hold_work.actor
+        );
+    else
+        v_hold := billing._hold_nothing(
+            v_balance, hold_work.idempotency_key, hold_work.expires_in, hold_work.description, hold_work.metadata,
+            hold_work.operation, hold_work.actor
+        );
+    end if;
+    insert into billing.work_holds (hold_id, operation_price_id, quantities)
+    values (v_hold.id, v_price.id, hold_work.quantities);
+    return v_hold;
+end
+$$;
+
+COMMENT ON FUNCTION billing.hold_work(account_id uuid, operation text, quantities jsonb, idempotency_key text, expires_in interval, description text, metadata jsonb, actor text) IS 'Holds what an operation is estimated to cost, at the price in force now; once for each idempotency key.';
 
 CREATE FUNCTION billing.installation() RETURNS TABLE(name text, value jsonb, meaning text)
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -14898,6 +15341,70 @@ $$;
 
 COMMENT ON FUNCTION billing.set_member_role(account_id uuid, user_id uuid, role text) IS 'Changes the role of a member. A team keeps at least one owner.';
 
+CREATE FUNCTION billing.set_operation_price(operation text, rates jsonb, name text DEFAULT NULL::text, markup numeric DEFAULT 0, minimum numeric DEFAULT 0, rounding text DEFAULT 'up'::text, on_excess text DEFAULT 'debt'::text, active boolean DEFAULT true, valid_from timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS billing.operation_prices
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz;
+    v_from timestamptz;
+    v_wanted billing.operation_prices;
+    v_price billing.operation_prices;
+begin
+    if coalesce(length(set_operation_price.operation), 0) not between 1 and 200 then
+        raise exception 'operation has % characters, it needs 1 to 200', coalesce(length(set_operation_price.operation), 0)
+            using errcode = 'TB107', hint = 'Pass a short key, such as chat or openai/gpt-5.';
+    elsif (set_operation_price.markup between -100 and 1000000 and scale(set_operation_price.markup) <= 6) is not true then
+        raise exception 'markup is %, it must be a percentage from -100 to 1000000', set_operation_price.markup
+            using errcode = 'TB107', hint = 'Pass 20 for 20 % above the rates, with at most 6 decimal places.';
+    elsif (set_operation_price.rounding in ('up', 'half_up', 'down')) is not true then
+        raise exception 'rounding is %, it must be up, half_up or down', set_operation_price.rounding
+            using errcode = 'TB107', hint = 'Leave it out to round up.';
+    end if;
+    perform billing._check_on_excess(set_operation_price.on_excess);
+    -- One at a time, so that each sees the versions before it. Readers don't wait.
+    lock table billing.operation_prices in share row exclusive mode;
+    v_now := billing.current_time();
+    v_from := greatest(set_operation_price.valid_from, v_now);
+    v_wanted := row(
+        null, set_operation_price.operation, v_from,
+        coalesce(set_operation_price.name, set_operation_price.operation), set_operation_price.active,
+        billing._checked_rates(set_operation_price.rates), trim_scale(set_operation_price.markup), null,
+        billing._checked_limit('minimum', coalesce(set_operation_price.minimum, 0)), set_operation_price.rounding,
+        set_operation_price.on_excess, null
+    )::billing.operation_prices;
+
+    select * into v_price from billing.operation_prices
+    where operation_prices.operation = v_wanted.operation and operation_prices.valid_from <= v_now
+    order by operation_prices.valid_from desc
+    limit 1;
+    -- What was announced and is no longer wanted never takes effect.
+    delete from billing.operation_prices
+    where operation_prices.operation = v_wanted.operation and operation_prices.valid_from > v_now
+        and not (
+            operation_prices.valid_from = v_from and billing._is_same_price(operation_prices, v_wanted)
+        );
+    if v_price.id is null or not billing._is_same_price(v_price, v_wanted) then
+        insert into billing.operation_prices (
+            operation, valid_from, name, active, rates, markup, minimum, rounding, on_excess
+        )
+        values (
+            v_wanted.operation, v_from, v_wanted.name, v_wanted.active, v_wanted.rates, v_wanted.markup,
+            v_wanted.minimum, v_wanted.rounding, v_wanted.on_excess
+        )
+        on conflict do nothing
+        returning * into v_price;
+        if not found then
+            select * into strict v_price from billing.operation_prices
+            where operation_prices.operation = v_wanted.operation and operation_prices.valid_from = v_from;
+        end if;
+    end if;
+    return v_price;
+end
+$$;
+
+COMMENT ON FUNCTION billing.set_operation_price(operation text, rates jsonb, name text, markup numeric, minimum numeric, rounding text, on_excess text, active boolean, valid_from timestamp with time zone) IS 'Sets what an operation costs from valid_from on (null or past: now), as a new version; nothing if that is its price already. Announced versions that are not in force yet are replaced.';
+
 CREATE TABLE billing.recharge_settings (
     account_id uuid NOT NULL,
     threshold bigint NOT NULL,
@@ -15051,6 +15558,86 @@ begin
     where billing._has_arrived(awaited.id);
 end
 $$;
+
+CREATE FUNCTION billing.settle_work(hold_id uuid, usage jsonb, idempotency_key text, on_excess text DEFAULT NULL::text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.work_charges
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_hold billing.credit_holds;
+    v_price billing.operation_prices;
+    v_on_excess text;
+    v_description text;
+    v_charge billing.work_charges;
+    v_captured bigint;
+    v_excess bigint;
+begin
+    perform billing._checked_key(settle_work.idempotency_key, settle_work.metadata);
+    v_hold := billing._lock_hold(settle_work.hold_id);
+    select operation_prices.* into v_price from billing.work_holds
+    join billing.operation_prices on operation_prices.id = work_holds.operation_price_id
+    where work_holds.hold_id = v_hold.id;
+    if not found then
+        raise exception 'hold % is not for priced work', v_hold.id
+            using errcode = 'TB109', hint = 'Use capture_hold, or make the hold with hold_work.';
+    end if;
+    v_on_excess := coalesce(settle_work.on_excess, v_price.on_excess);
+    v_description := coalesce(settle_work.description, v_hold.description);
+    v_charge := billing._repeated_charge(
+        v_hold.account_id, settle_work.idempotency_key, v_price.operation, settle_work.usage, v_hold.id, v_on_excess,
+        v_description, settle_work.metadata, v_hold.actor
+    );
+    if v_charge.id is not null then
+        return v_charge;
+    end if;
+
+    perform billing._check_on_excess(v_on_excess);
+    perform billing._check_held(v_hold);
+    select priced.unrounded, priced.credits into v_charge.unrounded, v_charge.credits
+    from billing._price_work(v_price, settle_work.usage) as priced;
+    v_captured := least(v_charge.credits, v_hold.amount - v_hold.captured);
+    v_excess := v_charge.credits - v_captured;
+    if v_excess > 0 and v_on_excess = 'refuse' then
+        raise exception 'the work costs % credits, and hold % has % left', v_charge.credits, v_hold.id,
+            v_hold.amount - v_hold.captured
+            using errcode = 'TB105', hint = 'Settle with on_excess => ''debt'' or ''clip'', or release the hold.';
+    elsif v_on_excess = 'clip' then
+        v_excess := 0;
+    end if;
+
+    if v_captured > 0 then
+        v_charge.entry_id := (billing.capture_hold(
+            hold_id => v_hold.id, amount => v_captured, idempotency_key => settle_work.idempotency_key,
+            description => v_description, metadata => settle_work.metadata, release_rest => true
+        )).id;
+    else
+        perform billing._check_key_is_new(v_hold.account_id, settle_work.idempotency_key);
+        perform billing.release_hold(v_hold.id, settle_work.idempotency_key);
+    end if;
+    if v_excess > 0 and v_captured > 0 then
+        v_charge.excess_entry_id := (billing._spend_excess(
+            v_hold, v_excess, 'system', 'excess:' || v_hold.id, v_description, settle_work.metadata
+        )).id;
+    elsif v_excess > 0 then
+        v_charge.entry_id := (billing._spend_excess(
+            v_hold, v_excess, 'caller', settle_work.idempotency_key, v_description, settle_work.metadata
+        )).id;
+    end if;
+    insert into billing.work_charges (
+        account_id, operation_price_id, quantities, unrounded, credits, charged, on_excess, hold_id, entry_id,
+        excess_entry_id, idempotency_key, occurred_at
+    )
+    values (
+        v_hold.account_id, v_price.id, settle_work.usage, v_charge.unrounded, v_charge.credits, v_captured + v_excess,
+        v_on_excess, v_hold.id, v_charge.entry_id, v_charge.excess_entry_id, settle_work.idempotency_key,
+        billing.current_time()
+    )
+    returning * into v_charge;
+    return v_charge;
+end
+$$;
+
+COMMENT ON FUNCTION billing.settle_work(hold_id uuid, usage jsonb, idempotency_key text, on_excess text, description text, metadata jsonb) IS 'Charges what held work really used, at the price of its hold, and releases the rest; once for each idempotency key. If it costs more than the hold has, on_excess decides (null: as the price says).';
 
 CREATE FUNCTION billing.settled_balance(balance billing.credit_balances) RETURNS billing.credit_balances
     LANGUAGE plpgsql STABLE STRICT
@@ -15323,6 +15910,54 @@ end
 $_$;
 
 COMMENT ON FUNCTION billing.spend_credits_batch(spends jsonb) IS 'Spends for many jobs in one call, all or none: [{account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor}, …]. Returns the entries in the same order; a used key returns its first entry.';
+
+CREATE FUNCTION billing.spend_work(account_id uuid, operation text, quantities jsonb, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text) RETURNS billing.work_charges
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_balance billing.credit_balances;
+    v_price billing.operation_prices;
+    v_charge billing.work_charges;
+begin
+    perform billing._checked_key(spend_work.idempotency_key, spend_work.metadata);
+    perform billing._checked_actor(spend_work.actor);
+    -- Before the price is read, so that of two calls with one key the second finds the charge of the first.
+    v_balance := billing._lock_balance(spend_work.account_id);
+    v_charge := billing._repeated_charge(
+        spend_work.account_id, spend_work.idempotency_key, spend_work.operation, spend_work.quantities, null, null,
+        spend_work.description, spend_work.metadata, spend_work.actor
+    );
+    if v_charge.id is not null then
+        return v_charge;
+    end if;
+
+    perform billing._check_key_is_new(spend_work.account_id, spend_work.idempotency_key);
+    v_price := billing._operation_price(spend_work.operation, billing.current_time());
+    select priced.unrounded, priced.credits into v_charge.unrounded, v_charge.credits
+    from billing._price_work(v_price, spend_work.quantities) as priced;
+    if v_charge.credits > 0 then
+        v_charge.entry_id := (billing.spend_credits(
+            account_id => spend_work.account_id, amount => v_charge.credits,
+            idempotency_key => spend_work.idempotency_key, description => spend_work.description,
+            metadata => spend_work.metadata, feature => spend_work.operation, actor => spend_work.actor
+        )).id;
+    elsif not v_balance.may_spend then
+        perform billing._check_may_spend(spend_work.account_id);
+    end if;
+    insert into billing.work_charges (
+        account_id, operation_price_id, quantities, unrounded, credits, charged, entry_id, idempotency_key, occurred_at
+    )
+    values (
+        spend_work.account_id, v_price.id, spend_work.quantities, v_charge.unrounded, v_charge.credits,
+        v_charge.credits, v_charge.entry_id, spend_work.idempotency_key, billing.current_time()
+    )
+    returning * into v_charge;
+    return v_charge;
+end
+$$;
+
+COMMENT ON FUNCTION billing.spend_work(account_id uuid, operation text, quantities jsonb, idempotency_key text, description text, metadata jsonb, actor text) IS 'Prices an operation and spends the credits in one call, without a hold; once for each idempotency key.';
 
 CREATE FUNCTION billing.start_backfill(grant_current_period boolean DEFAULT false, restart boolean DEFAULT false) RETURNS TABLE(credits_since timestamp with time zone, grants_current_period boolean)
     LANGUAGE plpgsql
@@ -16703,6 +17338,19 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_operation_prices__kept() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if old.valid_from <= billing.current_time() then
+        raise exception 'price % of operation % has been in force since %', old.id, old.operation, old.valid_from
+            using errcode = 'TB108', hint = 'Add a new version with set_operation_price or `till plans push`.';
+    end if;
+    return old;
+end
+$$;
+
 CREATE FUNCTION billing.tg_payment_links__enqueue() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17336,6 +17984,13 @@ $$;
 
 COMMENT ON FUNCTION public.erase_account(account_id uuid, reason text, actor text) IS 'Erases the personal data of an account and closes it; the ledger stays. Erasing again returns the first erasure.';
 
+CREATE FUNCTION public.estimate_work(operation text, quantities jsonb) RETURNS TABLE(operation_price_id bigint, unrounded numeric, credits bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select * from billing.estimate_work(estimate_work.operation, estimate_work.quantities)
+$$;
+
 CREATE FUNCTION public.export_account(account_id uuid) RETURNS TABLE(section text, data jsonb)
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17399,6 +18054,16 @@ CREATE FUNCTION public.hold_credits(account_id uuid, amount numeric, idempotency
     select billing.hold_credits(
         hold_credits.account_id, hold_credits.amount, hold_credits.idempotency_key, hold_credits.expires_in,
         hold_credits.description, hold_credits.metadata, hold_credits.feature, hold_credits.actor
+    )
+$$;
+
+CREATE FUNCTION public.hold_work(account_id uuid, operation text, quantities jsonb, idempotency_key text, expires_in interval DEFAULT '01:00:00'::interval, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text) RETURNS billing.credit_holds
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.hold_work(
+        hold_work.account_id, hold_work.operation, hold_work.quantities, hold_work.idempotency_key,
+        hold_work.expires_in, hold_work.description, hold_work.metadata, hold_work.actor
     )
 $$;
 
@@ -17577,6 +18242,16 @@ $$;
 
 COMMENT ON FUNCTION public.set_recharge(account_id uuid, threshold numeric, stripe_price_id text, monthly_cap_amount numeric, monthly_cap_count integer, is_paused boolean, return_url text) IS 'Agrees to buy a credit pack with the customer''s default payment method whenever fewer credits than threshold are available.';
 
+CREATE FUNCTION public.settle_work(hold_id uuid, usage jsonb, idempotency_key text, on_excess text DEFAULT NULL::text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb) RETURNS billing.work_charges
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.settle_work(
+        settle_work.hold_id, settle_work.usage, settle_work.idempotency_key, settle_work.on_excess,
+        settle_work.description, settle_work.metadata
+    )
+$$;
+
 CREATE FUNCTION public.spend_credits(account_id uuid, amount numeric, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, feature text DEFAULT NULL::text, reference_id text DEFAULT NULL::text, up_to boolean DEFAULT false, actor text DEFAULT NULL::text) RETURNS billing.credit_entries
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17594,6 +18269,16 @@ CREATE FUNCTION public.spend_credits_batch(spends jsonb) RETURNS SETOF billing.c
     AS $$
     select * from billing.spend_credits_batch(
         spend_credits_batch.spends
+    )
+$$;
+
+CREATE FUNCTION public.spend_work(account_id uuid, operation text, quantities jsonb, idempotency_key text, description text DEFAULT NULL::text, metadata jsonb DEFAULT '{}'::jsonb, actor text DEFAULT NULL::text) RETURNS billing.work_charges
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select billing.spend_work(
+        spend_work.account_id, spend_work.operation, spend_work.quantities, spend_work.idempotency_key,
+        spend_work.description, spend_work.metadata, spend_work.actor
     )
 $$;
 
@@ -18331,6 +19016,12 @@ CREATE VIEW billing.ledger_discrepancies WITH (security_invoker='on') AS
            FROM billing.credit_holds) ids
      CROSS JOIN LATERAL billing.account_ledger_discrepancies(ids.account_id) discrepancies(invariant, detail))
 UNION ALL
+ SELECT accounts.id AS account_id,
+    discrepancies.invariant,
+    discrepancies.detail
+   FROM (billing.accounts
+     CROSS JOIN LATERAL billing.account_work_discrepancies(accounts.id) discrepancies(invariant, detail))
+UNION ALL
  SELECT NULL::uuid AS account_id,
     'lineage_joins_entry_and_lot'::text AS invariant,
     format('%s credits of lot %s by entry %s, neither of which is there'::text, c.amount, c.grant_id, c.entry_id) AS detail
@@ -18355,6 +19046,15 @@ COMMENT ON VIEW billing.ledger_discrepancies IS 'Every inconsistency of the ledg
 
 ALTER TABLE billing.notifications ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.notifications_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE billing.operation_prices ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.operation_prices_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -18669,6 +19369,25 @@ UNION ALL
 
 COMMENT ON VIEW billing.ungranted_payments IS 'Paid packs without a purchase, and paid first periods without initial credits. Empty when all is well; `till credits recalculate` grants them.';
 
+ALTER TABLE billing.work_charges ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME billing.work_charges_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE billing.work_holds (
+    hold_id uuid NOT NULL,
+    operation_price_id bigint NOT NULL,
+    quantities jsonb NOT NULL
+);
+
+COMMENT ON TABLE billing.work_holds IS 'Holds for priced work: the price that was in force, and the estimated quantities.';
+
+COMMENT ON COLUMN billing.work_holds.operation_price_id IS 'The version by which the work is settled, even if the price has changed since.';
+
 CREATE VIEW billing.wrong_links WITH (security_invoker='on') AS
  SELECT customers.stripe_customer_id,
     customers.account_id,
@@ -18730,6 +19449,35 @@ COMMENT ON COLUMN public.billing_entitlements.value IS 'Its value there: true, a
 COMMENT ON COLUMN public.billing_entitlements.stripe_subscription_id IS 'The subscription that unlocks it.';
 
 COMMENT ON COLUMN public.billing_entitlements.stripe_price_id IS 'The price that declares it.';
+
+CREATE VIEW public.billing_operations WITH (security_invoker='on') AS
+ SELECT operation,
+    name,
+    charged_rates AS rates,
+    minimum,
+    rounding,
+    on_excess,
+    valid_from
+   FROM billing.operation_prices prices
+  WHERE (active AND (valid_from = ( SELECT max(latest.valid_from) AS max
+           FROM billing.operation_prices latest
+          WHERE ((latest.operation = prices.operation) AND (latest.valid_from <= ( SELECT billing."current_time"() AS "current_time"))))));
+
+COMMENT ON VIEW public.billing_operations IS 'The price list in force: what each operation costs in credits.';
+
+COMMENT ON COLUMN public.billing_operations.operation IS 'The key by which the app names the operation.';
+
+COMMENT ON COLUMN public.billing_operations.name IS 'Its name for people.';
+
+COMMENT ON COLUMN public.billing_operations.rates IS 'For each component: credits, per how many, and the unit: {"input": {"credits": 0.36, "per": 1000, "unit": "tokens"}}.';
+
+COMMENT ON COLUMN public.billing_operations.minimum IS 'The fewest credits that a call costs.';
+
+COMMENT ON COLUMN public.billing_operations.rounding IS 'How the sum of a call is rounded to whole credits: up, half_up or down.';
+
+COMMENT ON COLUMN public.billing_operations.on_excess IS 'What happens if work costs more than was held: debt, clip or refuse.';
+
+COMMENT ON COLUMN public.billing_operations.valid_from IS 'Since when this price is in force.';
 
 CREATE VIEW public.billing_packs WITH (security_invoker='on') AS
  SELECT packs.stripe_price_id,
@@ -18963,6 +19711,51 @@ COMMENT ON COLUMN public.team_invitations.expires_at IS 'Until when it can be ac
 
 COMMENT ON COLUMN public.team_invitations.created_at IS 'When it was made.';
 
+CREATE VIEW public.work_charges WITH (security_invoker='on') AS
+ SELECT charges.id,
+    charges.account_id,
+    prices.operation,
+    prices.name,
+    charges.quantities,
+    prices.charged_rates AS rates,
+    charges.unrounded,
+    charges.credits,
+    charges.charged,
+    charges.hold_id,
+    charges.entry_id,
+    charges.excess_entry_id,
+    charges.occurred_at
+   FROM (billing.work_charges charges
+     JOIN billing.operation_prices prices ON ((prices.id = charges.operation_price_id)));
+
+COMMENT ON VIEW public.work_charges IS 'What priced work of the user''s accounts cost: quantities, rates and credits.';
+
+COMMENT ON COLUMN public.work_charges.id IS 'Ascending; for paging.';
+
+COMMENT ON COLUMN public.work_charges.account_id IS 'The account that was charged.';
+
+COMMENT ON COLUMN public.work_charges.operation IS 'The key by which the app names the operation.';
+
+COMMENT ON COLUMN public.work_charges.name IS 'Its name for people.';
+
+COMMENT ON COLUMN public.work_charges.quantities IS 'How much of each component was used.';
+
+COMMENT ON COLUMN public.work_charges.rates IS 'The rates that were charged.';
+
+COMMENT ON COLUMN public.work_charges.unrounded IS 'What the quantities cost before rounding and the minimum.';
+
+COMMENT ON COLUMN public.work_charges.credits IS 'What the work costs by the price list.';
+
+COMMENT ON COLUMN public.work_charges.charged IS 'What was charged; less than credits only if the excess over the hold was clipped.';
+
+COMMENT ON COLUMN public.work_charges.hold_id IS 'The hold that was settled; null if there was none.';
+
+COMMENT ON COLUMN public.work_charges.entry_id IS 'The entry in credit_history; null if nothing was charged.';
+
+COMMENT ON COLUMN public.work_charges.excess_entry_id IS 'The entry of what the hold did not have.';
+
+COMMENT ON COLUMN public.work_charges.occurred_at IS 'When the work was charged.';
+
 ALTER TABLE ONLY billing.account_members
     ADD CONSTRAINT account_members_pkey PRIMARY KEY (account_id, user_id);
 
@@ -19116,6 +19909,9 @@ ALTER TABLE ONLY billing.notifications
 ALTER TABLE ONLY billing.one_time_prices
     ADD CONSTRAINT one_time_prices_pkey PRIMARY KEY (stripe_price_id);
 
+ALTER TABLE ONLY billing.operation_prices
+    ADD CONSTRAINT operation_prices_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.pack_purchases
     ADD CONSTRAINT pack_purchases_pkey PRIMARY KEY (business_key);
 
@@ -19187,6 +19983,12 @@ ALTER TABLE ONLY billing.test_clocks
 
 ALTER TABLE ONLY billing.trial_items
     ADD CONSTRAINT trial_items_pkey PRIMARY KEY (stripe_subscription_id, stripe_subscription_item_id, stripe_price_id);
+
+ALTER TABLE ONLY billing.work_charges
+    ADD CONSTRAINT work_charges_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY billing.work_holds
+    ADD CONSTRAINT work_holds_pkey PRIMARY KEY (hold_id);
 
 ALTER TABLE ONLY billing.workers
     ADD CONSTRAINT workers_pkey PRIMARY KEY (pid);
@@ -19409,6 +20211,8 @@ CREATE INDEX notifications_sent ON billing.notifications USING btree (kind, read
 
 CREATE INDEX one_time_prices_product ON billing.one_time_prices USING btree (stripe_product_id);
 
+CREATE UNIQUE INDEX operation_prices_in_force ON billing.operation_prices USING btree (operation, valid_from DESC);
+
 CREATE INDEX pack_purchases_account ON billing.pack_purchases USING btree (account_id);
 
 CREATE INDEX pack_purchases_invoice ON billing.pack_purchases USING btree (stripe_invoice_id) WHERE (stripe_invoice_id IS NOT NULL);
@@ -19497,6 +20301,20 @@ CREATE INDEX team_invitations_inviter ON billing.team_invitations USING btree (i
 
 CREATE UNIQUE INDEX team_invitations_open ON billing.team_invitations USING btree (account_id, email) WHERE (closed_at IS NULL);
 
+CREATE UNIQUE INDEX work_charges_entry ON billing.work_charges USING btree (entry_id) WHERE (entry_id IS NOT NULL);
+
+CREATE UNIQUE INDEX work_charges_excess ON billing.work_charges USING btree (excess_entry_id) WHERE (excess_entry_id IS NOT NULL);
+
+CREATE INDEX work_charges_history ON billing.work_charges USING btree (account_id, id DESC);
+
+CREATE UNIQUE INDEX work_charges_hold ON billing.work_charges USING btree (hold_id) WHERE (hold_id IS NOT NULL);
+
+CREATE UNIQUE INDEX work_charges_key ON billing.work_charges USING btree (account_id, idempotency_key);
+
+CREATE INDEX work_charges_price ON billing.work_charges USING btree (operation_price_id);
+
+CREATE INDEX work_holds_price ON billing.work_holds USING btree (operation_price_id);
+
 CREATE CONSTRAINT TRIGGER tg_account_members__appoint_owner AFTER DELETE ON billing.account_members DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION billing.tg_account_members__appoint_owner();
 
 CREATE CONSTRAINT TRIGGER tg_account_members__member_deleted AFTER DELETE ON billing.account_members DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION billing.tg_account_members__member_deleted();
@@ -19563,6 +20381,10 @@ CREATE TRIGGER tg_one_time_prices__end_waiting AFTER INSERT ON billing.one_time_
 
 CREATE TRIGGER tg_one_time_prices__stay_deleted BEFORE INSERT OR UPDATE ON billing.one_time_prices FOR EACH ROW WHEN (new.active) EXECUTE FUNCTION billing.tg_prices__stay_deleted();
 
+CREATE TRIGGER tg_operation_prices__append_only BEFORE UPDATE OR TRUNCATE ON billing.operation_prices FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
+
+CREATE TRIGGER tg_operation_prices__kept BEFORE DELETE ON billing.operation_prices FOR EACH ROW EXECUTE FUNCTION billing.tg_operation_prices__kept();
+
 CREATE TRIGGER tg_payment_links__made_retired AFTER INSERT ON billing.payment_links FOR EACH ROW WHEN ((new.deactivate_at IS NOT NULL)) EXECUTE FUNCTION billing.tg_payment_links__enqueue();
 
 CREATE TRIGGER tg_payment_links__retired AFTER UPDATE OF deactivate_at ON billing.payment_links FOR EACH ROW WHEN (((old.deactivate_at IS NULL) AND (new.deactivate_at IS NOT NULL))) EXECUTE FUNCTION billing.tg_payment_links__enqueue();
@@ -19588,6 +20410,10 @@ CREATE TRIGGER tg_stripe_events__erase AFTER UPDATE OF status ON billing.stripe_
 CREATE TRIGGER tg_stripe_events__notify AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((new.status = 'dead'::text) AND (old.status <> 'dead'::text) AND (new.waiting_for IS NULL))) EXECUTE FUNCTION billing.tg_stripe_events__notify();
 
 CREATE TRIGGER tg_stripe_events__prune_again AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((old.status = ANY (ARRAY['parked'::text, 'dead'::text])) AND (new.status <> ALL (ARRAY['parked'::text, 'dead'::text])))) EXECUTE FUNCTION billing.tg_stripe_events__prune_again();
+
+CREATE TRIGGER tg_work_charges__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.work_charges FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
+
+CREATE TRIGGER tg_work_holds__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.work_holds FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
 CREATE TRIGGER tg_credit_balance__refuse INSTEAD OF INSERT OR DELETE OR UPDATE ON public.credit_balance FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balance__refuse();
 
@@ -19777,6 +20603,27 @@ ALTER TABLE ONLY billing.team_invitations
 ALTER TABLE ONLY billing.team_invitations
     ADD CONSTRAINT team_invitations_invited_by_fkey FOREIGN KEY (invited_by) REFERENCES auth.users(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY billing.work_charges
+    ADD CONSTRAINT work_charges_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.work_charges
+    ADD CONSTRAINT work_charges_entry_id_fkey FOREIGN KEY (entry_id) REFERENCES billing.credit_entries(id);
+
+ALTER TABLE ONLY billing.work_charges
+    ADD CONSTRAINT work_charges_excess_entry_id_fkey FOREIGN KEY (excess_entry_id) REFERENCES billing.credit_entries(id);
+
+ALTER TABLE ONLY billing.work_charges
+    ADD CONSTRAINT work_charges_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES billing.work_holds(hold_id);
+
+ALTER TABLE ONLY billing.work_charges
+    ADD CONSTRAINT work_charges_operation_price_id_fkey FOREIGN KEY (operation_price_id) REFERENCES billing.operation_prices(id);
+
+ALTER TABLE ONLY billing.work_holds
+    ADD CONSTRAINT work_holds_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES billing.credit_holds(id);
+
+ALTER TABLE ONLY billing.work_holds
+    ADD CONSTRAINT work_holds_operation_price_id_fkey FOREIGN KEY (operation_price_id) REFERENCES billing.operation_prices(id);
+
 ALTER TABLE billing.account_members ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY account_members_select_own ON billing.account_members FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
@@ -19888,6 +20735,10 @@ ALTER TABLE billing.notifications ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.one_time_prices ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE billing.operation_prices ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY operation_prices_select_everyone ON billing.operation_prices FOR SELECT TO anon, authenticated USING ((valid_from <= ( SELECT billing."current_time"() AS "current_time")));
+
 ALTER TABLE billing.pack_purchases ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.payment_intents ENABLE ROW LEVEL SECURITY;
@@ -19947,5 +20798,14 @@ CREATE POLICY team_invitations_select_managed ON billing.team_invitations FOR SE
 ALTER TABLE billing.test_clocks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.trial_items ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.work_charges ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY work_charges_select_own ON billing.work_charges FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_account_ids() AS my_account_ids))));
+
+ALTER TABLE billing.work_holds ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY work_holds_select_own ON billing.work_holds FOR SELECT TO authenticated USING ((hold_id = ANY (ARRAY( SELECT credit_holds.id
+   FROM billing.credit_holds))));
 
 ALTER TABLE billing.workers ENABLE ROW LEVEL SECURITY;

@@ -45,6 +45,7 @@ from tests.sql.calls import (
     value,
 )
 from tests.sql.everywhere import all_tables, found_anywhere, texts
+from tests.sql.work import hold_work, per_second, settle_work
 from tests.support import Database, account_of, create_user
 
 WHO = {"reason": "asked for on 30 November", "actor": "root@example.org"}
@@ -53,6 +54,8 @@ WHO = {"reason": "asked for on 30 November", "actor": "root@example.org"}
 NOT_PERSONAL = {
     "billing.credit_consumptions": "ids and numbers",
     "billing.credit_hold_lots": "ids and numbers",
+    "billing.work_holds": "ids and numbers",
+    "billing.operation_prices": "the catalogue",
     "billing.account_proof": "how far the check has come",
     "billing.alerts": "about the installation; payloads have ids",
     "billing.backfilled_lists": "how far the history was read",
@@ -91,10 +94,10 @@ KEPT = {
     "one of a few words of ours or of Stripe's": (
         "kind status role currency billing_reason collection_method mode payment_status risk_level failure_code "
         "failure_reason fraud_type closed_reason disarmed_reason shortfall_policy spend_cap_period action source "
-        "type api_version feature invariant audience reader brand paused_reason closed_as period"
+        "type api_version feature invariant audience reader brand paused_reason closed_as period on_excess"
     ),
     "channels, not addresses": "delivered_to",
-    "ids and numbers": "detail",
+    "ids and numbers": "detail quantities",
 }
 KEPT_IN = {
     "billing.refunds.reason": "one of Stripe's words",
@@ -265,6 +268,8 @@ def live(database: Database, number: int, name: str) -> Life:
         spend(app, account, 20, description=life.words[2], metadata=Jsonb({"prompt": life.words[1]}))
         call(app, "set_budget", account_id=account, actor=f"member:{life.email}", cap=50, period="month")
         hold(app, account, 10, description=life.words[1], metadata=Jsonb({"prompt": life.email}))
+        per_second(app)
+        settle_work(app, hold_work(app, account, 5, description=life.words[1])["id"], 4)
         [lot] = [each for each in lots(app, account) if each["entry_id"] == first["id"]]
         taken = revoke(app, lot["id"], 5, actor=life.email)
         reinstate(app, taken["id"], 2, actor=life.email)

@@ -131,7 +131,7 @@ create index credit_consumptions_given_back on billing.credit_consumptions (gran
 create table billing.credit_holds (
     id uuid primary key default gen_random_uuid(),
     account_id uuid not null references billing.accounts (id),
-    amount billing.positive_credits not null,
+    amount billing.credits not null,
     captured billing.credits not null default 0,
     status text not null default 'held',
     description text,
@@ -349,6 +349,7 @@ comment on column billing.credit_grants.lapsed is 'Credits that expired unspent,
 comment on table billing.credit_consumptions is 'Which entry took how many credits from which lot; negative: returned.';
 comment on table billing.credit_holds is 'Credits set aside until captured, released or expired.';
 comment on column billing.credit_holds.actor is 'Who spends the held credits, such as agent:writer.';
+comment on column billing.credit_holds.amount is 'Credits that it sets aside; 0 for priced work that is estimated to cost nothing.';
 comment on column billing.credit_holds.frozen_grant_id is 'The lot that a dispute froze; null for the app''s own holds.';
 comment on column billing.credit_holds.release_key is 'The idempotency key of its release.';
 comment on table billing.credit_hold_lots is 'The lots of a hold, and how many credits of each it still reserves.';

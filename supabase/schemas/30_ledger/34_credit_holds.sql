@@ -193,6 +193,71 @@ as $$
     )
 $$;
 
+-- Spends credits of a hold that the caller has locked and checked.
+create function billing._capture(
+    hold billing.credit_holds, amount bigint, idempotency_key text, description text, metadata jsonb,
+    release_rest boolean
+)
+returns billing.credit_entries
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_hold billing.credit_holds := _capture.hold;
+    v_balance billing.credit_balances := billing._lock_balance(v_hold.account_id);
+    v_entry billing.credit_entries;
+    v_takes billing.credit_consumptions[];
+begin
+    if v_balance.spend_cap is not null then
+        -- Checked when the hold was created; counted now.
+        v_balance := billing._in_running_period(v_balance);
+        v_balance.spent_in_period := v_balance.spent_in_period + _capture.amount;
+    end if;
+
+    v_entry := billing._entry(
+        account_id => v_hold.account_id, kind => 'capture', amount => -_capture.amount, source => 'app',
+        description => _capture.description, feature => v_hold.feature,
+        metadata => _capture.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
+        idempotency_key => _capture.idempotency_key, occurred_at => billing.current_time()
+    );
+    with pins as (
+        select
+            credit_hold_lots.grant_id, credit_hold_lots.amount,
+            sum(credit_hold_lots.amount) over (
+                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+            ) as upper
+        from billing.credit_hold_lots
+        join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
+        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
+    ),
+    captured as (
+        select pins.grant_id, least(pins.amount, _capture.amount - (pins.upper - pins.amount))::bigint as amount from pins
+        where pins.upper - pins.amount < _capture.amount
+    ),
+    unpinned as (
+        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
+        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
+    )
+    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
+    from captured;
+    if v_hold.actor is not null then
+        perform billing._count_in_budgets(
+            v_hold.account_id, v_hold.actor, _capture.amount, -_capture.amount, v_entry.occurred_at
+        );
+    end if;
+    v_balance.held := v_balance.held - _capture.amount;
+    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
+    update billing.credit_holds set captured = credit_holds.captured + _capture.amount
+    where credit_holds.id = v_hold.id
+    returning * into v_hold;
+    if _capture.release_rest or v_hold.captured = v_hold.amount then
+        perform billing._settle_hold(v_hold, 'captured');
+    end if;
+    return v_entry;
+end
+$$;
+
 create function billing.capture_hold(
     hold_id uuid,
     amount numeric,
@@ -210,9 +275,7 @@ as $$
 declare
     v_amount bigint;
     v_hold billing.credit_holds;
-    v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_takes billing.credit_consumptions[];
 begin
     perform billing._checked_key(capture_hold.idempotency_key, capture_hold.metadata);
     v_hold := billing._lock_hold(capture_hold.hold_id);
@@ -238,52 +301,10 @@ begin
         raise exception 'hold % has % credits left, % cannot be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
             using errcode = 'TB025', hint = 'Capture what is held and spend the rest with spend_credits.';
     end if;
-    v_balance := billing._lock_balance(v_hold.account_id);
-    if v_balance.spend_cap is not null then
-        -- Checked when the hold was created; counted now.
-        v_balance := billing._in_running_period(v_balance);
-        v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
-    end if;
-
-    v_entry := billing._entry(
-        account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
-        description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
-        metadata => capture_hold.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
-        idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
+    return billing._capture(
+        v_hold, v_amount, capture_hold.idempotency_key, coalesce(capture_hold.description, v_hold.description),
+        capture_hold.metadata, capture_hold.release_rest
     );
-    with pins as (
-        select
-            credit_hold_lots.grant_id, credit_hold_lots.amount,
-            sum(credit_hold_lots.amount) over (
-                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-            ) as upper
-        from billing.credit_hold_lots
-        join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
-        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
-    ),
-    captured as (
-        select pins.grant_id, least(pins.amount, v_amount - (pins.upper - pins.amount))::bigint as amount from pins
-        where pins.upper - pins.amount < v_amount
-    ),
-    unpinned as (
-        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
-        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
-    )
-    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
-    from captured;
-    if v_hold.actor is not null then
-        perform billing._count_in_budgets(
-            v_hold.account_id, v_hold.actor, v_amount, -v_amount, v_entry.occurred_at
-        );
-    end if;
-    v_balance.held := v_balance.held - v_amount;
-    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
-    update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
-    returning * into v_hold;
-    if capture_hold.release_rest or v_hold.captured = v_hold.amount then
-        perform billing._settle_hold(v_hold, 'captured');
-    end if;
-    return v_entry;
 end
 $$;
 
@@ -338,7 +359,7 @@ $$;
 
 revoke all on function
     billing.hold_credits, billing._check_expires_in, billing._lock_hold, billing._check_held, billing._settle_hold,
-    billing._ended_hold, billing.capture_hold, billing.release_hold, billing.extend_hold
+    billing._ended_hold, billing._capture, billing.capture_hold, billing.release_hold, billing.extend_hold
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.hold_credits(uuid, numeric, text, interval, text, jsonb, text, text),

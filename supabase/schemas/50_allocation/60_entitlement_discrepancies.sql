@@ -222,7 +222,10 @@ begin
     from billing.account_discrepancies(check_account.account_id) as discrepancies
     union all
     select ledger.invariant, null, null::bigint, null::bigint, ledger.detail
-    from billing.account_ledger_discrepancies(check_account.account_id) as ledger;
+    from billing.account_ledger_discrepancies(check_account.account_id) as ledger
+    union all
+    select work.invariant, null, null::bigint, null::bigint, work.detail
+    from billing.account_work_discrepancies(check_account.account_id) as work;
 end
 $$;
 

@@ -52,6 +52,10 @@ begin
         select
             'ledger_discrepancy', ledger.invariant, null, null, null, ledger.detail
         from billing.account_ledger_discrepancies(_prove_account.account_id) as ledger
+        union all
+        select
+            'ledger_discrepancy', work.invariant, null, null, null, work.detail
+        from billing.account_work_discrepancies(_prove_account.account_id) as work
     ),
     in_order as (
         delete from billing.found_discrepancies

@@ -284,6 +284,13 @@ begin
     join billing.credit_holds as holds on holds.id = reserved.hold_id
     where holds.account_id = v_account_id;
     return query
+    select 'work_holds', to_jsonb(work) from billing.work_holds as work
+    join billing.credit_holds as holds on holds.id = work.hold_id
+    where holds.account_id = v_account_id;
+    return query
+    select 'work_charges', to_jsonb(charges) from billing.work_charges as charges
+    where charges.account_id = v_account_id order by charges.id;
+    return query
     select 'credit_revocations', to_jsonb(revocations) from billing.credit_revocations as revocations
     where revocations.account_id = v_account_id order by revocations.id;
     return query

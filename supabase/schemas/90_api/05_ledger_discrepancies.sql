@@ -16,6 +16,10 @@ from (
 ) as ids
 cross join lateral billing.account_ledger_discrepancies(ids.account_id) as discrepancies
 union all
+select accounts.id, discrepancies.invariant, discrepancies.detail
+from billing.accounts
+cross join lateral billing.account_work_discrepancies(accounts.id) as discrepancies
+union all
 select
     null, 'lineage_joins_entry_and_lot',
     format('%s credits of lot %s by entry %s, neither of which is there', c.amount, c.grant_id, c.entry_id)
