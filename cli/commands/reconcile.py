@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cli.app import App
 from cli.database import Connection, connect, row
 from cli.findings import findings_json, print_findings
-from cli.output import AsJson, CliError, err, out, print_json, print_rows
+from cli.output import AsJson, CliError, counted, err, out, print_json, print_rows
 
 if TYPE_CHECKING:
     from cli.reconcile.stripe_lists import StripeLists
@@ -110,13 +110,17 @@ def _print(findings: list[Any], brought: list[dict[str, str | None]], queued: in
         return
     print_findings(findings)
     if queued:
-        err.print(f"{queued:,} events wait for a worker: run this again when they are applied", style="dim")
+        err.print(
+            f"{counted(queued, 'event', 'wait')} for a worker: run this again when they are applied",
+            style="dim",
+        )
     if brought:
         err.print(
-            f"{len(brought):,} are repaired when a worker has applied their events: then run till reconcile again",
+            f"{counted(len(brought), 'difference', 'are')} repaired when a worker has applied their events: "
+            "then run till reconcile again",
             style="dim", highlight=False,
         )  # fmt: skip
-    out.print(escape(f"{len(findings):,} differences"), highlight=False)
+    out.print(escape(counted(len(findings), "difference")), highlight=False)
 
 
 @contextmanager

@@ -16452,6 +16452,8 @@ begin
         raise exception 'the ledger of account % stays broken: %', v_account_id, v_broken
             using errcode = 'TB082', hint = 'Rows of the ledger are missing or edited: restore them from a backup.';
     end if;
+    -- What the running proof found is over.
+    perform billing._prove_account(v_account_id);
     select balances.balance into recalculate_account.balance from billing.credit_balances as balances
     where balances.account_id = v_account_id;
     return next;
@@ -22818,7 +22820,8 @@ begin
         'notifications_undeliverable', '', jsonb_build_object('count', v_count, 'last_id', v_last_id)
     ) then
         perform billing._post_alert(format(
-            '%s notifications could not be delivered. Reasons: `till notifications list --status dead`.', v_count
+            '%s could not be delivered. Reasons: `till notifications list --status dead`.',
+            case v_count when 1 then '1 notification' else format('%s notifications', v_count) end
         ));
     end if;
 end
@@ -22862,7 +22865,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select min(stripe_events.received_at) from billing.stripe_events);
+    -- What `till` itself queued did not arrive from Stripe. The oldest events are read first, by the index.
+    return (
+        select stripe_events.received_at from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_'
+        order by stripe_events.received_at limit 1
+    );
 end
 $$;
 
@@ -22900,7 +22908,7 @@ to billing_worker;
 
 comment on function billing.watch() is 'Opens and ends alerts: no worker, a Stripe key that fails, paid plans without credits, undeliverable notifications. pg_cron and each worker call it once a minute.';
 comment on function billing.unreceived_events(text[]) is 'Those of these events that never arrived.';
-comment on function billing.receiving_since() is 'When the first event arrived; null if none has.';
+comment on function billing.receiving_since() is 'When the first event arrived from Stripe; null if none has.';
 comment on function billing.report_arrivals(integer, text, text, timestamptz) is 'Opens or ends the alert that Stripe has events that never arrived.';
 
 -- 90_api/96_pg_cron.sql

@@ -162,7 +162,7 @@ def test_a_row_that_is_newer_than_stripes_answer_is_no_difference(place: Place) 
 
 
 def test_a_row_that_was_written_meanwhile_is_not_withdrawn(place: Place) -> None:
-    refund = place.any("refund")
+    refund = place.newest("refund")
     place.query("select billing.distrust_stripe_row('refund', %s, now() - interval '1 hour')", refund)
     assert place.value("select count(*) from billing.refunds where stripe_refund_id = %s", refund) == 1
     place.query("select billing.distrust_stripe_row('refund', %s, clock_timestamp())", refund)
@@ -177,7 +177,7 @@ def test_a_dispute_that_goes_on_freezes_until_its_event_is_applied(place: Place)
     place.work()
     held = place.value("select held from billing.credit_balances where account_id = %s", place.account(0))
     assert held > 0
-    dispute = place.any("dispute")
+    dispute = place.newest("dispute")
     place.client.v1.disputes.update(dispute, {"evidence": {"product_description": "Credits"}, "submit": True})
     place.till("reconcile", "--apply")
     assert place.query("select status from billing.disputes") == [("needs_response",)]

@@ -9766,7 +9766,8 @@ begin
         'notifications_undeliverable', '', jsonb_build_object('count', v_count, 'last_id', v_last_id)
     ) then
         perform billing._post_alert(format(
-            '%s notifications could not be delivered. Reasons: `till notifications list --status dead`.', v_count
+            '%s could not be delivered. Reasons: `till notifications list --status dead`.',
+            case v_count when 1 then '1 notification' else format('%s notifications', v_count) end
         ));
     end if;
 end
@@ -13294,6 +13295,8 @@ begin
         raise exception 'the ledger of account % stays broken: %', v_account_id, v_broken
             using errcode = 'TB082', hint = 'Rows of the ledger are missing or edited: restore them from a backup.';
     end if;
+    -- What the running proof found is over.
+    perform billing._prove_account(v_account_id);
     select balances.balance into recalculate_account.balance from billing.credit_balances as balances
     where balances.account_id = v_account_id;
     return next;
@@ -13371,11 +13374,16 @@ CREATE FUNCTION billing.receiving_since() RETURNS timestamp with time zone
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return (select min(stripe_events.received_at) from billing.stripe_events);
+    -- What `till` itself queued did not arrive from Stripe. The oldest events are read first, by the index.
+    return (
+        select stripe_events.received_at from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_'
+        order by stripe_events.received_at limit 1
+    );
 end
 $$;
 
-COMMENT ON FUNCTION billing.receiving_since() IS 'When the first event arrived; null if none has.';
+COMMENT ON FUNCTION billing.receiving_since() IS 'When the first event arrived from Stripe; null if none has.';
 
 CREATE FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE sql SECURITY DEFINER

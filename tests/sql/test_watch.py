@@ -333,7 +333,7 @@ def test_undeliverable_notifications_are_told_once_a_day_at_most(
         watch(worker)
         let_one_die(conn, "b" + str(value(conn, "select count(*) from billing.notifications")))
     assert len(told(conn, "notifications_undeliverable")) == len(posts()) == 1
-    assert "1 notifications could not be delivered" in posts()[0]
+    assert "1 notification could not be delivered" in posts()[0]
     assert "ada@example.com" not in posts()[0] + str(told(conn, "notifications_undeliverable")[0]["payload"])
     conn.execute("update billing.alerts set began_at = now() - interval '25 hours'")
     for _ in range(2):
@@ -360,6 +360,15 @@ def test_events_that_the_inbox_has_not_are_told_apart(
     found = fetch(worker, "select * from billing.unreceived_events(array['evt_3', 'evt_2', 'evt_1'])")
     assert [row["unreceived_events"] for row in found] == ["evt_3", "evt_1"]
     assert value(worker, "select billing.receiving_since() <= now()")
+
+
+def test_what_till_queued_did_not_arrive_from_stripe(conn: Connection, worker: Connection) -> None:
+    conn.execute(
+        "select billing.receive_own_events(%s)",
+        ['[{"id": "till_backfill_cus_1_0", "type": "customer.updated", "api_version": null, "created": 1, '
+         '"livemode": false, "payload": "{}"}]'],
+    )  # fmt: skip
+    assert value(worker, "select billing.receiving_since()") is None
 
 
 def test_missing_events_are_told_once_until_they_have_arrived(conn: Connection, worker: Connection) -> None:

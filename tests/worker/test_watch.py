@@ -307,7 +307,7 @@ TOLD = {
     "undeliverable": (
         "insert into billing.notifications (audience, kind, dedupe_key, status, last_error) "
         "values ('administrators', 'test', 'k', 'dead', 'no route')",
-        "1 notifications could not be delivered",
+        "1 notification could not be delivered",
     ),
 }
 
