@@ -40,12 +40,12 @@ class Watch:
         self._started_at = datetime.now(UTC)
         self._asked: Future[list[StripeEvent]] | None = None
         refused = metrics.WATCH_REFUSED
-        self._watch = PeriodicTask("watch_refused", refused, self._look, WATCH_SECONDS)
+        self._watch = PeriodicTask("watch_refused", refused, self._look, WATCH_SECONDS, is_vital=False)
         self._tasks = (
-            PeriodicTask("sign_of_life_refused", refused, self._report, BEAT_SECONDS),
+            PeriodicTask("sign_of_life_refused", refused, self._report, BEAT_SECONDS, is_vital=False),
             self._watch,
-            PeriodicTask("arrivals_not_checked", refused, self._ask, ASK_STRIPE_SECONDS),
-            PeriodicTask("arrivals_not_reported", refused, self._settle, LOOK_SECONDS),
+            PeriodicTask("arrivals_not_checked", refused, self._ask, ASK_STRIPE_SECONDS, is_vital=False),
+            PeriodicTask("arrivals_not_reported", refused, self._settle, LOOK_SECONDS, is_vital=False),
         )
 
     def begin(self, conn: Connection[Any], now_seconds: float) -> None:

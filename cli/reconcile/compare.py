@@ -7,7 +7,7 @@ was read from Stripe again, and it counts only if the row is not newer than that
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, LiteralString
+from typing import Any, Literal, LiteralString, cast
 
 from cli.database import Connection, Row, row, rows
 from cli.reconcile.kinds import KINDS, Differing, Kind, differing
@@ -89,8 +89,11 @@ def compare(
     """`since`: only objects that were created since then. Kinds that `mirror` has are read there. Raises CliError."""
     credits_since = row(conn, "select credits_since from billing.settings", {})["credits_since"]
     for kind in KINDS:
-        bounds = [moment for moment in (since, credits_since if kind.is_recent_only else None) if moment]
-        reading = _Reading(conn, stripe, kind, max(bounds, default=None), since is None, on_page)
+        since_when = credits_since - kind.open_for if credits_since and kind.is_recent_only else None
+        bounds = [moment for moment in (since, since_when) if moment]
+        reading = _Reading(
+            conn, stripe, kind, max(bounds, default=None), since is None, on_page, credits_since
+        )
         on_page(kind.noun, 0)
         found = None if mirror is None else _of_mirror(reading, mirror)
         yield from _of_lists(reading) if found is None else found
@@ -106,12 +109,28 @@ class _Reading:
     since: datetime | None
     is_whole: bool
     on_page: Callable[[str, int], None]
+    credits_since: datetime | None
 
     def pages(self) -> Iterator[Page]:
         created = {} if self.since is None else {"created": {"gte": int(self.since.timestamp())}}
         for page in self.stripe.pages(self.kind.path, {**self.kind.params, **created}):
             self.on_page(self.kind.noun, len(page.bodies))
-            yield page
+            bodies = [body for body in page.bodies if not self._is_of_the_past(body)]
+            yield Page(bodies, page.as_of, page.is_last)
+
+    def _is_of_the_past(self, body: Body) -> bool:
+        """Whether it was opened and paid before payments gave credits, where a list shows what was opened before."""
+        if not self.kind.open_for or self.credits_since is None:
+            return False
+        first = self.credits_since.timestamp()
+        intent: Any = body.get("payment_intent")
+        if not isinstance(intent, dict):
+            return body["created"] < first
+        paid = cast("Body", intent)
+        body["payment_intent"] = paid["id"]  # as events have it
+        charge: Any = paid.get("latest_charge")
+        paid_at: int = cast("Body", charge)["created"] if isinstance(charge, dict) else body["created"]
+        return max(body["created"], paid_at) < first
 
 
 def _of_lists(reading: _Reading) -> Iterator[Difference]:

@@ -191,6 +191,27 @@ def test_a_dispute_that_goes_on_freezes_until_its_event_is_applied(place: Place)
     assert place.findings() == []
 
 
+def test_a_pack_whose_session_was_opened_before_credits_counted_is_missed_if_it_was_paid_since(
+    place: Place,
+) -> None:
+    """The webhooks of both were lost; only one of them gives credits."""
+    first = int(place.value("select extract(epoch from credits_since) from billing.settings"))
+    store = place.local.world.store
+    paid_since, paid_before = (place.business.buy_pack(place.business.customers[number]) for number in (0, 2))
+    for session in (paid_since, paid_before):
+        store.get("checkout.session", session)["created"] = first - 3600
+    intent = store.get("checkout.session", paid_before)["payment_intent"]
+    for charge in store.all("charge"):
+        if charge["payment_intent"] == intent:
+            charge["created"] = first - 1800
+    missing = [each["what"] for each in place.findings() if each["check"] == "session_missing"]
+    assert missing == [f"checkout session {paid_since} is not in the database"]
+    place.mend("till reconcile --apply")
+    sessions = "select stripe_checkout_session_id from billing.pack_purchases"
+    assert place.query(sessions) == [(paid_since,)]
+    assert place.findings() == []
+
+
 def test_own_events_are_no_sign_of_stripe(place: Place) -> None:
     """No key can read them, and they don't break a silence."""
     assert place.value("select count(*) from billing.stripe_events where stripe_event_id ^@ 'till_'") > 0

@@ -273,6 +273,7 @@ def subscribe(conn: Connection, worker: Connection, account: UUID) -> Callable[.
         sync_price(worker, **price)
         sync_subscription(worker)
         sync_invoice(worker)
+        conn.execute("update billing.subscription_items set current_period_end = now() + interval '1 month'")
 
     return subscribe
 
@@ -293,6 +294,47 @@ def test_a_paid_plan_that_gives_nothing_is_told_at_its_first_payment(
     conn.execute("update billing.plans set monthly_credits = 0")
     watch(worker)
     assert len(told(conn, "plan_without_credits")) == 2
+
+
+def test_what_a_plan_without_credits_has_behind_it_is_not_read_every_minute(
+    conn: Connection, admin: Connection, worker: Connection, subscribe: Callable[..., None]
+) -> None:
+    """100,000 subscriptions that have ended, and then one that lives."""
+    subscribe(metadata={}, lookup_key="pro")
+    admin.execute("delete from billing.subscription_items")
+    admin.execute(
+        "insert into billing.subscriptions (stripe_subscription_id, stripe_customer_id, livemode, status, "
+        "billing_cycle_anchor, started_at, ended_at, as_of) "
+        "select 'sub_ended_' || n, stripe_customer_id, false, 'canceled', now() - '2 years'::interval, "
+        "now() - '2 years'::interval, now() - '1 year'::interval, now() "
+        "from billing.customers, generate_series(1, 100000) as n"
+    )
+    admin.execute(
+        "insert into billing.subscription_items (stripe_subscription_item_id, stripe_subscription_id, "
+        "stripe_price_id, current_period_start, current_period_end, quantity) "
+        "select 'si_' || n, 'sub_ended_' || n, 'price_1', now() - '13 months'::interval, "
+        "now() - '1 year'::interval, 1 from generate_series(1, 100000) as n"
+    )
+    admin.execute("analyze billing.subscriptions, billing.subscription_items")
+
+    def items_read() -> int:
+        with admin.transaction():
+            admin.execute("select billing._watch_plans()")
+            return value(
+                admin,
+                "select coalesce(sum(idx_tup_fetch), 0) + coalesce(sum(seq_tup_read), 0) "
+                "from pg_stat_xact_user_tables where relname = 'subscription_items'",
+            )
+
+    assert items_read() < 10  # the planner looks at both ends of the index
+    assert told(conn, "plan_without_credits") == []
+    admin.execute(
+        "insert into billing.subscription_items (stripe_subscription_item_id, stripe_subscription_id, "
+        "stripe_price_id, current_period_start, current_period_end, quantity) "
+        "values ('si_1_live', 'sub_1', 'price_1', now(), now() + '1 month'::interval, 1)"
+    )
+    assert items_read() < 10
+    assert len(told(conn, "plan_without_credits")) == 1
 
 
 @pytest.mark.parametrize(
