@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from cli.output import CliError
+from cli.output import CliError, counted
 from worker.money import money_text
 
 FIELD_LENGTH_MAX = 20_000
@@ -108,7 +108,7 @@ def check(evidence: Any, source: str) -> dict[str, str]:
 def _product(facts: Facts) -> str | None:
     """What was sold, with the names of the catalogue, and its credits."""
     lines = [
-        f"{lot['product'] or 'Credits'}: {lot['amount']:,} credits, usable from {_moment(lot['effective_at'])}"
+        f"{lot['product'] or 'Credits'}: {counted(lot['amount'], 'credit')}, usable from {_moment(lot['effective_at'])}"
         for lot in facts.lots
     ]
     if not lines:
@@ -138,7 +138,7 @@ def _activity(facts: Facts) -> str | None:
     add(payment["charged_at"], f"payment {payment['stripe_charge_id']} succeeded")
     for entry in facts.usage:
         what = f": {entry['description']}" if entry["description"] else ""
-        add(entry["occurred_at"], f"{who} used {-entry['amount']:,} credits{what}")
+        add(entry["occurred_at"], f"{who} used {counted(-entry['amount'], 'credit')}{what}")
     return _fitting([text for _, text in sorted(lines)]) if payment["account_id"] is not None else None
 
 
@@ -200,13 +200,15 @@ def _summary(facts: Facts) -> str:
     lines += _links("Invoice", [invoice["hosted_invoice_url"] for invoice in facts.invoices])
     if facts.lots:
         granted = sum(lot["amount"] for lot in facts.lots)
-        lines.append(f"The payment gave {granted:,} credits, of which {facts.used:,} were used since.")
+        lines.append(
+            f"The payment gave {counted(granted, 'credit')}, of which {facts.used:,} were used since."
+        )
     if facts.usage:
         spent = -sum(entry["amount"] for entry in facts.usage)
         first, last = facts.usage[0]["occurred_at"], facts.usage[-1]["occurred_at"]
         lines.append(
-            f"The account used {spent:,} credits in {len(facts.usage):,} actions after the payment, between "
-            f"{_moment(first)} and {_moment(last)}."
+            f"The account used {counted(spent, 'credit')} in {counted(len(facts.usage), 'action')} after the payment, "
+            f"between {_moment(first)} and {_moment(last)}."
         )
     return "\n".join(lines)
 

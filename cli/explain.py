@@ -10,7 +10,7 @@ from typing import LiteralString
 
 from cli.database import Connection, Row, row, rows
 from cli.findings import Finding
-from cli.output import CliError
+from cli.output import CliError, counted
 
 TIMELINE_MAX = 60
 PAYMENTS_MAX = 40
@@ -402,7 +402,7 @@ def _of_dispute(each: Row) -> Finding:
 def _of_review(each: Row) -> Finding:
     return Finding(
         "review",
-        f"{each['amount']:,} credits are under review",
+        f"{counted(each['amount'], 'credit', 'are')} under review",
         f"till credits review approve {each['id']} --reason …",
         "warning",
         str(each["id"]),
@@ -440,23 +440,28 @@ def _of_balance(account: Row) -> list[Finding]:
     for column, what in (
         (
             "debt",
-            "credits are owed, because credits that were spent already were revoked: the next grant repays them",
+            "owed, because credits that were spent already were revoked: the next grant repays them",
         ),
-        ("withheld", "credits of the next grants are withheld, because money for spent credits was refunded"),
+        ("withheld", "withheld from the next grants, because money for spent credits was refunded"),
         (
             "carried",
-            "credits of later payments are deducted, because Stripe credited time whose credits were spent",
+            "deducted from later payments, because Stripe credited time whose credits were spent",
         ),
     ):
         if account[column]:
             findings.append(
-                Finding(column, f"{account[column]:,} {what}", f"till credits history {name}", "warning")
+                Finding(
+                    column,
+                    f"{counted(account[column], 'credit', 'are')} {what}",
+                    f"till credits history {name}",
+                    "warning",
+                )
             )
     if account["held"]:
         findings.append(
             Finding(
                 "held",
-                f"{account['held']:,} credits are held for work in progress",
+                f"{counted(account['held'], 'credit', 'are')} held for work in progress",
                 f"till credits holds {name}",
                 "warning",
             )

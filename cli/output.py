@@ -14,7 +14,9 @@ from cli.console import CONTROLS, err, out
 from cli.tables import print_table
 from worker.errors import BillingError
 
-__all__ = ["AsJson", "CliError", "err", "out", "print_fields", "print_json", "print_rows", "time_text"]
+__all__ = [
+    "AsJson", "CliError", "counted", "err", "out", "print_fields", "print_json", "print_rows", "time_text",
+]  # fmt: skip
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -72,6 +74,16 @@ def print_json(value: Any) -> None:
     text = json.dumps(value, default=_plain, ensure_ascii=False, indent=2)
     text = CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     out.print(JSONHighlighter()(Text(text)) if out.is_terminal else Text(text))
+
+
+_OF_ONE = {"are": "is", "were": "was", "have": "has"}
+
+
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """A number with its noun, and with a verb that is given for many: 1 event waits, 1,200 events wait."""
+    if number == 1:
+        return f"1 {noun} {_OF_ONE.get(verb, f'{verb}s')}" if verb else f"1 {noun}"
+    return f"{number:,} {noun}s {verb}".rstrip()
 
 
 def time_text(moment: datetime) -> str:

@@ -16,7 +16,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from worker import metrics
-from worker.events.failures import raise_if_fatal
+from worker.events.failures import raise_if_fatal, raise_if_lost
 
 CLOCK_SECONDS = 5.0
 # What one chunk locks, and so how long a batch may wait for it: about 30 ms. Granting a month to an account, with last
@@ -133,6 +133,8 @@ class PeriodicTask:
     do_chunk: Callable[[Connection[Any]], bool]
     every_seconds: float = CLOCK_SECONDS
     next_seconds: float = float("-inf")
+    # Without a right for a task that is not, the worker goes on.
+    is_vital: bool = True
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
         if now_seconds < self.next_seconds:
@@ -141,7 +143,7 @@ class PeriodicTask:
         try:
             is_full = self.do_chunk(conn)
         except psycopg.Error as error:
-            raise_if_fatal(conn, error)
+            (raise_if_fatal if self.is_vital else raise_if_lost)(conn, error)
             self.refusals.inc()
             log.warning(
                 self.refusal,

@@ -51,7 +51,9 @@ class DatabaseMetrics(Collector):
         self._lock = threading.Lock()
         self._rows: list[tuple[str, str | None, float]] = []
         self._read_at_seconds = float("-inf")
-        self._task = PeriodicTask("metrics_refused", metrics.WATCH_REFUSED, self._read, READ_SECONDS)
+        self._task = PeriodicTask(
+            "metrics_refused", metrics.WATCH_REFUSED, self._read, READ_SECONDS, is_vital=False
+        )
 
     def tick(self, conn: Connection[Any], now_seconds: float) -> bool:
         """Read them if it is time to, by a monotonic clock. Raises psycopg.Error if the connection is lost."""

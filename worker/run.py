@@ -23,6 +23,7 @@ from worker.database_metrics import FIGURES, DatabaseMetrics
 from worker.errors import MissingRight
 from worker.events import inbox
 from worker.events.drain import drain, report
+from worker.events.failures import lacks_own_right
 from worker.events.fetch import StripeReader
 from worker.events.lookups import Lookups
 from worker.events.mend import Mender
@@ -108,11 +109,6 @@ def _run(
         try:
             with connect(settings) as conn:
                 _drain_until(conn, check, watching, background, stop, is_well)
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise MissingRight(
-                f"{_one_line(error)}: the worker's rights in the database are not as shipped. "
-                "`till doctor` names the grants to run again"
-            ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             metrics.RECONNECTS.inc()
             log.warning("connection_lost", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
@@ -124,6 +120,11 @@ def _run(
             )
             delay_seconds = RECONNECT_MAX_SECONDS
         except psycopg.Error as error:
+            if lacks_own_right(error):
+                raise MissingRight(
+                    f"{_one_line(error)}: the worker's rights in the database are not as shipped. "
+                    "`till doctor` names the grants to run again"
+                ) from error
             log.error("database_refused", error=_one_line(error), retry_in_seconds=round(delay_seconds, 1))
         metrics.CONNECTED.set(0)
         health.PULSE.beat(connected=False)

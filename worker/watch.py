@@ -5,7 +5,6 @@ SQL decides what becomes an alert (90_api/95_watch). There a second worker, or p
 
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 import structlog
@@ -41,12 +40,12 @@ class Watch:
         self._started_at = datetime.now(UTC)
         self._asked: Future[list[StripeEvent]] | None = None
         refused = metrics.WATCH_REFUSED
-        self._watch = PeriodicTask("watch_refused", refused, self._look, WATCH_SECONDS)
+        self._watch = PeriodicTask("watch_refused", refused, self._look, WATCH_SECONDS, is_vital=False)
         self._tasks = (
-            PeriodicTask("sign_of_life_refused", refused, self._report, BEAT_SECONDS),
+            PeriodicTask("sign_of_life_refused", refused, self._report, BEAT_SECONDS, is_vital=False),
             self._watch,
-            PeriodicTask("arrivals_not_checked", refused, self._ask, ASK_STRIPE_SECONDS),
-            PeriodicTask("arrivals_not_reported", refused, self._settle, LOOK_SECONDS),
+            PeriodicTask("arrivals_not_checked", refused, self._ask, ASK_STRIPE_SECONDS, is_vital=False),
+            PeriodicTask("arrivals_not_reported", refused, self._settle, LOOK_SECONDS, is_vital=False),
         )
 
     def begin(self, conn: Connection[Any], now_seconds: float) -> None:
@@ -119,5 +118,4 @@ def _newest(api_key: str, api_base: str | None, receiving_since: datetime) -> li
     since = min(max(now - arrivals.PERIOD, receiving_since), until)
     types = arrivals.events_of(livemode=bool(is_live(api_key)))
     with opened_client(api_key, api_base, REQUEST_TIMEOUT_SECONDS, retries=1) as client:
-        found = arrivals.pages(client, types, since, until)
-        return [event for page in islice(found, arrivals.PAGES_MAX) for event in page]
+        return arrivals.newest(client, types, since, until).events

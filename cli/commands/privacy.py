@@ -12,7 +12,7 @@ import typer
 from cli.app import App
 from cli.call import Actor, Reason, actor_or_user, print_record
 from cli.database import Connection, account_id_of, call, connect, row, rows
-from cli.output import AsJson, CliError, err, print_json
+from cli.output import AsJson, CliError, counted, err, print_json
 
 app = App()
 
@@ -75,7 +75,7 @@ def export(
         raise CliError(f"{file} can't be written ({error.strerror}): choose another name") from None
     with os.fdopen(descriptor, "w", encoding="utf-8") as out:
         json.dump(sections, out, ensure_ascii=False, indent=2)
-    err.print(f"{len(found)} rows are in {file}", style="dim", highlight=False)
+    err.print(f"{counted(len(found), 'row', 'are')} in {file}", style="dim", highlight=False)
 
 
 @app.command()

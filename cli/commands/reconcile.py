@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from cli.app import App
 from cli.database import Connection, connect, row
 from cli.findings import findings_json, print_findings
-from cli.output import AsJson, CliError, err, out, print_json, print_rows
+from cli.output import AsJson, CliError, counted, err, out, print_json, print_rows
 
 if TYPE_CHECKING:
     from cli.reconcile.stripe_lists import StripeLists
@@ -32,6 +32,13 @@ def reconcile(
         int | None,
         typer.Option(help="Only what was created in the last days. Default: everything.", min=1),
     ] = None,
+    from_mirror: Annotated[
+        bool,
+        typer.Option(
+            "--from-mirror",
+            help="Compare with the tables of Stripe's sync engine in schema stripe; ask Stripe only where they differ.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare Stripe with the database, and credits with payments.
@@ -41,11 +48,14 @@ def reconcile(
     """
     from cli.reconcile.apply import apply as bring
     from cli.reconcile.compare import compare
+    from cli.reconcile.kinds import KINDS
+    from cli.reconcile.mirror import open_mirror
     from cli.reconcile.report import LEDGER, findings_of, of_database, of_stripe
 
     with connect() as conn, _stripe(conn) as stripe, _progress() as progress:
         since = None if days is None else datetime.now(UTC) - timedelta(days=days)
-        differences = list(compare(conn, stripe, since, progress))
+        mirror = open_mirror(conn, KINDS) if from_mirror else None
+        differences = list(compare(conn, stripe, since, progress, mirror))
         progress("proofs", 0)
         reported = of_stripe(conn, differences)
         local = list(of_database(conn))
@@ -54,10 +64,13 @@ def reconcile(
         brought = bring(conn, [each.difference for each in mendable]) if apply else []
     # The ledger first: what is missing from it can be put back in its place only before more is posted.
     findings = sorted(findings_of(reported) + local, key=lambda each: each.check != LEDGER)
+    of_mirror = mirror.findings if mirror else []
     if as_json:
-        print_json({"findings": findings_json(findings), "events": brought})
+        print_json({"findings": findings_json([*findings, *of_mirror]), "events": brought})
     else:
         _print(findings, brought, queued)
+        if of_mirror:
+            print_findings(of_mirror)
     if local or len(reported) > len(brought):
         raise typer.Exit(1)
 
@@ -110,13 +123,17 @@ def _print(findings: list[Any], brought: list[dict[str, str | None]], queued: in
         return
     print_findings(findings)
     if queued:
-        err.print(f"{queued:,} events wait for a worker: run this again when they are applied", style="dim")
+        err.print(
+            f"{counted(queued, 'event', 'wait')} for a worker: run this again when they are applied",
+            style="dim",
+        )
     if brought:
         err.print(
-            f"{len(brought):,} are repaired when a worker has applied their events: then run till reconcile again",
+            f"{counted(len(brought), 'difference', 'are')} repaired when a worker has applied their events: "
+            "then run till reconcile again",
             style="dim", highlight=False,
         )  # fmt: skip
-    out.print(escape(f"{len(findings):,} differences"), highlight=False)
+    out.print(escape(counted(len(findings), "difference")), highlight=False)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from cli.adopt.project import function_url
 from cli.app import App
 from cli.database import setting
 from cli.findings import findings_json, print_findings
-from cli.output import AsJson, CliError, err, out, print_json
+from cli.output import AsJson, CliError, counted, err, out, print_json
 
 if TYPE_CHECKING:  # Stripe's library takes its time to load: only who needs it waits
     import stripe
@@ -210,8 +210,9 @@ def _print_endpoint(endpoint: "stripe.WebhookEndpoint", told: dict[str, str], *,
         )
         return
     mode = "live" if endpoint.livemode else "test"
+    events = counted(len(endpoint.enabled_events), "event")
     out.print(
-        f"{endpoint.id} ({mode}): {len(endpoint.enabled_events)} events, {endpoint.api_version} → {endpoint.url}",
+        f"{endpoint.id} ({mode}): {events}, {endpoint.api_version} → {endpoint.url}",
         highlight=False,
     )
     for name, secret in told.items():

@@ -17,6 +17,7 @@ from cli.dashboard.database import first
 from cli.dashboard.forms import ask, back, do, is_confirmed, reason, write
 from cli.dashboard.render import database, money
 from cli.database import Connection, call, refusal, row, rows
+from cli.output import counted
 
 RETRIES_MAX = 500
 
@@ -75,7 +76,7 @@ def adjust(request: Request) -> Response:
     return do(
         request,
         "adjust_credits",
-        f"{abs(amount):,} credits were {verb}.",
+        f"{counted(abs(amount), 'credit', 'were')} {verb}.",
         account_id=account_id,
         amount=amount,
         idempotency_key=form.get("key", ""),
@@ -237,8 +238,8 @@ def _ask_to_take(request: Request, account_id: UUID, amount: int) -> Response:
     name = before["email"] or before["name"] or str(account_id)
     return ask(
         request,
-        f"Take {amount:,} credits from {name}?",
+        f"Take {counted(amount, 'credit')} from {name}?",
         facts=[("Account", name), *balances(before["balance"], after["balance"])],
         consequence="They are removed at once. To undo, add them with another adjustment.",
-        answer=f"Take {amount:,} credits",
+        answer=f"Take {counted(amount, 'credit')}",
     )

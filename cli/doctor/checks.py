@@ -66,7 +66,7 @@ def of_stripe(conn: Connection, settings: Settings, url: str | None) -> Iterator
         "Stripe key": lambda: stripe_checks.key(conn, settings),
         "Stripe permissions": lambda: stripe_checks.permissions(client),
         "webhook endpoint": lambda: _no_url() if url is None else stripe_checks.endpoint(client, url),
-        "arrival of events": lambda: stripe_checks.arrived(conn, client, livemode=livemode),
+        "arrival of events": lambda: stripe_checks.arrived(conn, client, url, livemode=livemode),
         "clock": lambda: stripe_checks.clock(conn, client),
     }
     for name, check in of_key.items():

@@ -9,6 +9,7 @@ import psycopg
 from cli.database import Connection, connect, row, rows
 from cli.doctor.catalogue import compare, read_catalogue, shipped_catalogue
 from cli.findings import Finding
+from cli.output import counted
 from worker.sessions import is_transaction_pooler
 
 POSTGRES_MIN = 15
@@ -61,6 +62,10 @@ _WATCHED: LiteralString = """
 _WATCH_JOB: LiteralString = """
     select exists (select from cron.job where jobname = 'tillbase_watch') as is_scheduled
 """
+_MENDS = {
+    "dead": "till events list --status dead says why; then till events retry --status dead",
+    "parked": "till events list --status parked says for which customer: till customers link or dismiss",
+}
 _RECALCULATE = "till credits recalculate {} --yes"
 _LEDGER_PROOF: LiteralString = (
     "select account_id, invariant, detail from billing.ledger_discrepancies limit 20"
@@ -119,7 +124,8 @@ def objects(conn: Connection) -> Iterator[Finding]:
 
 def _mend(name: str) -> str:
     if name.startswith("rights on "):
-        return f"run the grants of {name.removeprefix('rights on ')} in the release's migration again"
+        of = name.removeprefix("rights on ")
+        return f"run the grants of {of} in the release's migration again; where a role has more than those, revoke it"
     return "till init --upgrade and supabase db push --remote, or run its definition in the release's migration again"
 
 
@@ -151,7 +157,7 @@ def queue(conn: Connection) -> Iterator[Finding]:
     oldest = state["oldest_message_at"]
     if oldest is not None and datetime.now(UTC) - oldest > QUEUE_AGE_MAX:
         yield Finding(
-            "queue", f"{state['queue_length']:,} events wait, the oldest since {oldest:%Y-%m-%d %H:%M} UTC",
+            "queue", f"{counted(state['queue_length'], 'event', 'wait')}, the oldest since {oldest:%Y-%m-%d %H:%M} UTC",
             "till worker run; its log says what it waits for",
         )  # fmt: skip
 
@@ -159,21 +165,20 @@ def queue(conn: Connection) -> Iterator[Finding]:
 def events(conn: Connection) -> Iterator[Finding]:
     """Events and notifications that need a person."""
     for each in rows(conn, _STATUSES, {}):
-        what = f"{each['events']:,} {each['status']} events since {each['since']:%Y-%m-%d}"
-        mend = {"dead": "till events list --status dead", "parked": "till events list --status parked"}
-        yield Finding(f"{each['status']}_events", what, mend[each["status"]])
+        what = f"{counted(each['events'], str(each['status']) + ' event')} since {each['since']:%Y-%m-%d}"
+        yield Finding(f"{each['status']}_events", what, _MENDS[each["status"]])
     waiting = row(conn, _WAITING, {})
     if waiting["events"]:
         yield Finding(
-            "waiting_events", f"{waiting['events']:,} events wait for Stripe ({waiting['reason']})",
+            "waiting_events", f"{counted(waiting['events'], 'event', 'wait')} for Stripe ({waiting['reason']})",
             "check STRIPE_API_KEY of the worker and status.stripe.com",
         )  # fmt: skip
     dead = row(conn, _NOTIFICATIONS, {})["number"]
     if dead:
         yield Finding(
             "notifications",
-            f"{dead:,} notifications could not be delivered",
-            "till notifications list",
+            f"{counted(dead, 'notification')} could not be delivered",
+            "till notifications list --status dead says why; then till notifications retry --status dead",
             "warning",
         )
 
@@ -183,13 +188,15 @@ def plans(conn: Connection) -> Iterator[Finding]:
     for each in rows(conn, _WITHOUT_CREDITS, {}):
         yield Finding(
             "plan_without_credits",
-            f"{each['subscriptions']:,} subscriptions to {each['name']} ({each['stripe_price_id']}) give no credits",
+            f"{counted(each['subscriptions'], 'subscription')} to {each['name']} ({each['stripe_price_id']}) "
+            f"{'gives' if each['subscriptions'] == 1 else 'give'} no credits",
             "declare monthly_credits or features in the price's metadata, or till plans push",
         )
     for each in rows(conn, _UNKNOWN_PRICES, {}):
         yield Finding(
             "unknown_price",
-            f"{each['subscriptions']:,} subscriptions use {each['stripe_price_id']}, which is not in billing.plans",
+            f"{counted(each['subscriptions'], 'subscription', 'use')} {each['stripe_price_id']}, "
+            "which is not in billing.plans",
             "till plans sync",
         )
 
@@ -198,7 +205,8 @@ def ledger(conn: Connection) -> Iterator[Finding]:
     """What the running proof found, and whether it runs."""
     for each in rows(conn, _DISCREPANCIES, {}):
         yield Finding(
-            "discrepancies", f"{each['number']:,} accounts break {each['invariant']}, such as {each['account_id']}",
+            "discrepancies",
+            f"{counted(each['number'], 'account', 'break')} {each['invariant']}, such as {each['account_id']}",
             _RECALCULATE.format(each["account_id"]),
         )  # fmt: skip
     proof = row(conn, _PROOF, {})

@@ -1,17 +1,18 @@
 """A key and a connection → what is wrong at Stripe: key, permissions, endpoint, events that never arrived."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from itertools import islice
 from typing import Any
 
 import psycopg
 import stripe
 
 from cli.database import Connection, row
+from cli.deploy import functions
 from cli.findings import Finding, Result, Skipped
+from cli.output import counted
 from cli.webhook_endpoints import check as check_endpoints
 from cli.webhook_endpoints import newest_first
 from worker import arrivals
@@ -124,19 +125,56 @@ def endpoint(client: Any, url: str) -> Iterator[Result]:
     yield from check_endpoints(newest_first(listed, url), url)
 
 
-def arrived(conn: Connection, client: Any, *, livemode: bool) -> Iterator[Finding]:
-    """Events of the last day that Stripe has and the inbox has not."""
+def arrived(conn: Connection, client: Any, url: str | None, *, livemode: bool) -> Iterator[Result]:
+    """Events of the last day that Stripe has and the inbox has not, and whether the receiver refused them."""
     now = datetime.now(UTC)
-    types = arrivals.events_of(livemode=livemode)
-    pages = arrivals.undelivered(conn, client, types, now - arrivals.PERIOD, now - arrivals.ARRIVAL)
-    missing = [event for page in islice(pages, arrivals.PAGES_MAX) for event in page]
-    if missing:
-        example = missing[0]
-        yield Finding(
+    since, until = now - arrivals.PERIOD, now - arrivals.ARRIVAL
+    looked = arrivals.newest(client, arrivals.events_of(livemode=livemode), since, until)
+    missing = arrivals.unreceived(conn, looked.events)
+    if looked.is_cut:
+        yield Skipped(
             "events_missing",
-            f"{len(missing):,} events of the last day never arrived, such as {example['id']} ({example['type']})",
-            "till webhook verify, then till events replay",
+            f"events of before {looked.since:%Y-%m-%d %H:%M} UTC were not compared, because there are more than "
+            f"{arrivals.PAGES_MAX * arrivals.PAGE:,}: till events replay --days 1 --dry-run compares all",
         )
+    if not missing:
+        return
+    example = missing[0]
+    since_when = f"since {looked.since:%Y-%m-%d %H:%M} UTC" if looked.is_cut else "of the last day"
+    yield Finding(
+        "events_missing",
+        f"{counted(len(missing), 'event')} {since_when} never arrived, such as {example['id']} ({example['type']})",
+        "till webhook verify, then till events replay",
+    )
+    if url is not None:
+        ids = {event["id"] for event in missing}
+        yield from _refused(client, url, ids, since)
+
+
+def _refused(client: Any, url: str, missing: Collection[str], since: datetime) -> Iterator[Finding]:
+    """Why Stripe could not deliver events, as far as the receiver's answer to an unsigned request shows it."""
+    path = f"/v1/events?limit={arrivals.PAGE}&delivery_success=false&created[gte]={int(since.timestamp())}"
+    failed = [event["id"] for event in client.raw_request("get", path).data["data"] if event["id"] in missing]
+    if not failed:
+        return
+    functions_url, _, name = url.rpartition("/")
+    answers = functions.ask(functions_url, [name])
+    wrong = list(functions.deployed(answers))
+    yield from wrong
+    if wrong:
+        return
+    lacks = answers[name].code == "webhook_secret_missing"
+    what = (
+        "has no STRIPE_WEBHOOK_SECRET"
+        if lacks
+        else "answers: its STRIPE_WEBHOOK_SECRET may be another endpoint's"
+    )
+    yield Finding(
+        "webhook_secret",
+        f"Stripe could not deliver {failed[0]}, and {name} {what}",
+        "till webhook rotate --set-secret, then till webhook rotate --finish, then till events replay; the endpoint's "
+        "page in Stripe's Dashboard shows what was answered",
+    )
 
 
 def clock(conn: Connection, client: Any) -> Iterator[Finding]:

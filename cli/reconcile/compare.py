@@ -7,12 +7,15 @@ was read from Stripe again, and it counts only if the row is not newer than that
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, LiteralString
+from typing import Any, Literal, LiteralString, cast
 
 from cli.database import Connection, Row, row, rows
 from cli.reconcile.kinds import KINDS, Differing, Kind, differing
+from cli.reconcile.mirror import SUSPECTS_MAX, Mirror, Table
+from cli.reconcile.mirror import known as known_of
+from cli.reconcile.mirror import suspects as suspects_of
 from cli.reconcile.own_events import Body, understood
-from cli.reconcile.stripe_lists import StripeLists
+from cli.reconcile.stripe_lists import Page, StripeLists
 
 Problem = Literal["missing", "differs", "deleted", "unknown"]
 
@@ -81,22 +84,106 @@ def compare(
     stripe: StripeLists,
     since: datetime | None,
     on_page: Callable[[str, int], None],
+    mirror: Mirror | None = None,
 ) -> Iterator[Difference]:
-    """`since`: only objects that were created since then. Raises CliError."""
+    """`since`: only objects that were created since then. Kinds that `mirror` has are read there. Raises CliError."""
     credits_since = row(conn, "select credits_since from billing.settings", {})["credits_since"]
     for kind in KINDS:
-        bounds = [moment for moment in (since, credits_since if kind.is_recent_only else None) if moment]
-        created = {"created": {"gte": int(max(bounds).timestamp())}} if bounds else {}
-        listed: set[str] = set()
+        since_when = credits_since - kind.open_for if credits_since and kind.is_recent_only else None
+        bounds = [moment for moment in (since, since_when) if moment]
+        reading = _Reading(
+            conn, stripe, kind, max(bounds, default=None), since is None, on_page, credits_since
+        )
         on_page(kind.noun, 0)
-        for page in stripe.pages(kind.path, {**kind.params, **created}):
-            on_page(kind.noun, len(page.bodies))
-            listed.update(body["id"] for body in page.bodies)
-            yield from _of_page(conn, stripe, kind, page.bodies, page.as_of)
-        if since is None:
-            for held in rows(conn, _EXPECTED, {"object": kind.name}):
-                if held["stripe_id"] not in listed:
-                    yield from _confirmed(conn, stripe, kind, held["stripe_id"])
+        found = None if mirror is None else _of_mirror(reading, mirror)
+        yield from _of_lists(reading) if found is None else found
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is read of a kind. `is_whole`: also rows are looked at of which Stripe's list has no object."""
+
+    conn: Connection
+    stripe: StripeLists
+    kind: Kind
+    since: datetime | None
+    is_whole: bool
+    on_page: Callable[[str, int], None]
+    credits_since: datetime | None
+
+    def pages(self) -> Iterator[Page]:
+        created = {} if self.since is None else {"created": {"gte": int(self.since.timestamp())}}
+        for page in self.stripe.pages(self.kind.path, {**self.kind.params, **created}):
+            self.on_page(self.kind.noun, len(page.bodies))
+            bodies = [body for body in page.bodies if not self._is_of_the_past(body)]
+            yield Page(bodies, page.as_of, page.is_last)
+
+    def _is_of_the_past(self, body: Body) -> bool:
+        """Whether it was opened and paid before payments gave credits, where a list shows what was opened before."""
+        if not self.kind.open_for or self.credits_since is None:
+            return False
+        first = self.credits_since.timestamp()
+        intent: Any = body.get("payment_intent")
+        if not isinstance(intent, dict):
+            return body["created"] < first
+        paid = cast("Body", intent)
+        body["payment_intent"] = paid["id"]  # as events have it
+        charge: Any = paid.get("latest_charge")
+        paid_at: int = cast("Body", charge)["created"] if isinstance(charge, dict) else body["created"]
+        return max(body["created"], paid_at) < first
+
+
+def _of_lists(reading: _Reading) -> Iterator[Difference]:
+    conn, kind = reading.conn, reading.kind
+    listed: set[str] = set()
+    for page in reading.pages():
+        listed.update(body["id"] for body in page.bodies)
+        yield from _of_page(conn, reading.stripe, kind, page.bodies, page.as_of)
+    if reading.is_whole:
+        for held in rows(conn, _EXPECTED, {"object": kind.name}):
+            if held["stripe_id"] not in listed:
+                yield from _confirmed(conn, reading.stripe, kind, held["stripe_id"])
+
+
+def _of_mirror(reading: _Reading, mirror: Mirror) -> Iterator[Difference] | None:
+    """The newest objects by Stripe's list, the others by the mirror; None where it can't be used for them."""
+    conn, kind = reading.conn, reading.kind
+    table = mirror.tables.get(kind.name)
+    if table is None:
+        return None
+    suspects = suspects_of(conn, table, reading.since, is_whole=reading.is_whole)
+    if len(suspects) > SUSPECTS_MAX:
+        mirror.tell(kind, f"more than {SUSPECTS_MAX} seem to differ, so Stripe's list was read")
+        return None
+    return _confirmed_of_mirror(reading, mirror, table, suspects)
+
+
+def _confirmed_of_mirror(
+    reading: _Reading, mirror: Mirror, table: Table, suspects: Sequence[str]
+) -> Iterator[Difference]:
+    conn, stripe, kind = reading.conn, reading.stripe, reading.kind
+    listed: set[str] = set()
+    known: set[str] = set()
+    for page in reading.pages():
+        yield from _of_page(conn, stripe, kind, page.bodies, page.as_of)
+        listed.update(body["id"] for body in page.bodies)
+        known = known_of(conn, table, list(listed))
+        if known:  # what is older can be compared with the mirror
+            break
+    if lacking := len(listed - known):
+        mirror.tell(
+            kind, f"the mirror lacks {lacking:,} of the newest, which were compared with Stripe's list"
+        )
+    behind: list[str] = []
+    for stripe_id in suspects:
+        if stripe_id in listed:
+            continue
+        confirmed = list(_confirmed(conn, stripe, kind, stripe_id))
+        yield from confirmed
+        if not confirmed:
+            behind.append(stripe_id)
+    if behind:
+        mirror.tell(kind, f"the mirror has {len(behind):,} not as Stripe has them, such as {behind[0]}")
 
 
 def _of_page(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from worker.events.objects import (
@@ -42,6 +42,8 @@ class Kind:
     is_needed: Callable[[Any], bool] = lambda found: True
     final: frozenset[str] = frozenset()
     is_recent_only: bool = False
+    # How long after its creation it may still be paid for.
+    open_for: timedelta = timedelta(0)
 
 
 def _product(found: Product) -> Facts:
@@ -229,10 +231,11 @@ KINDS = (
         "checkout.session", "checkout session", "/v1/checkout/sessions", _checkout_session,
         lambda found: "checkout.session.completed",
         # Stripe includes line items only on request; with their products they would be too deep for a list.
-        params={"status": "complete", "expand": ["data.line_items"]},
+        params={"status": "complete", "expand": ["data.line_items", "data.payment_intent.latest_charge"]},
         is_needed=lambda found: found.mode == "payment",
         final=frozenset({"status", "payment_status", "lines"}),
         is_recent_only=True,
+        open_for=timedelta(days=1),  # Stripe's maximum
     ),
     Kind(
         "radar.early_fraud_warning", "early fraud warning", "/v1/radar/early_fraud_warnings", _fraud_warning,

@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 
 from cli.database import Connection, Row, row, rows
 from cli.findings import Finding
-from cli.output import time_text
+from cli.output import counted, time_text
 from cli.reconcile.apply import WITHDRAWN
 from cli.reconcile.compare import Difference
 from cli.reconcile.kinds import Kind
@@ -228,8 +228,8 @@ def of_database(conn: Connection) -> Iterator[Finding]:
     for each in rows(conn, _UNLINKED, {}):
         yield Finding(
             "unlinked_customer",
-            f"customer {each['stripe_customer_id']} ({each['email']}) has paid {each['number']:,} invoices, and no "
-            "account owns it",
+            f"customer {each['stripe_customer_id']} ({each['email']}) has paid {counted(each['number'], 'invoice')}, "
+            "and no account owns it",
             _link(each["stripe_customer_id"], "ACCOUNT"),
         )
     for each in rows(conn, _UNGRANTED, {}):

@@ -7240,7 +7240,7 @@ create table billing.subscription_items (
 );
 
 create index subscription_items_subscription on billing.subscription_items (stripe_subscription_id);
-create index subscription_items_price on billing.subscription_items (stripe_price_id);
+create index subscription_items_price on billing.subscription_items (stripe_price_id, current_period_end);
 
 alter table billing.subscriptions enable row level security;
 alter table billing.subscription_items enable row level security;
@@ -8635,7 +8635,7 @@ comment on function billing.prune_events(integer) is 'Deletes the bodies of abou
 
 -- 40_stripe/32_customer_emails.sql
 
--- A user's new e-mail address → the Stripe customers of their accounts, by the worker.
+-- A user's new e-mail address, or the address of an account's new owner → the Stripe customers of the account, by the worker.
 --
 -- Invariant: changing an address never fails because of billing, and waits for billing at most a second. A customer is
 -- changed only while its address in Stripe is one that the user had before: an address that was entered in Stripe, or
@@ -8709,6 +8709,37 @@ after update of email on auth.users
 for each row when (new.email <> '' and old.email is distinct from new.email)
 execute function billing.tg_users__follow_email();
 
+-- Receipts of an account go to its new owner. Of an owner who was deleted no address is left to compare with, so the
+-- customer keeps it.
+create function billing.tg_accounts__follow_owner()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
+as $$
+begin
+    perform billing._follow_email(customers.stripe_customer_id, before.email, after.email)
+    from billing.customers
+    join auth.users as before on before.id = old.owner_id
+    join auth.users as after on after.id = new.owner_id
+    where customers.account_id = new.id and customers.stripe_customer_id is not null and customers.deleted_at is null
+        and customers.livemode = billing.is_livemode() and after.email <> ''
+        and after.email is distinct from before.email
+    order by customers.stripe_customer_id;
+    return null;
+exception when others then
+    raise warning 'could not queue the new owner''s e-mail address of account % for Stripe: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+create trigger tg_accounts__follow_owner
+after update of owner_id on billing.accounts
+for each row when (old.owner_id <> new.owner_id)
+execute function billing.tg_accounts__follow_owner();
+
 -- Which of these jobs' customers are still to have another address; of several jobs of one customer, one.
 create function billing.begin_email_changes(msg_ids bigint[], ids text[])
 returns table (msg_id bigint, stripe_customer_id text, old_emails text[], new_email text)
@@ -8767,7 +8798,7 @@ end
 $$;
 
 revoke all on function
-    billing._follow_email, billing.tg_users__follow_email, billing.begin_email_changes, billing.record_email_change
+    billing._follow_email, billing.tg_users__follow_email, billing.tg_accounts__follow_owner, billing.begin_email_changes, billing.record_email_change
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.begin_email_changes(bigint[], text[]),
@@ -11603,6 +11634,11 @@ begin
                 'An earlier paid period gives fewer initial credits'
             );
         end if;
+        -- Nor can what was held of a later period be approved any more.
+        update billing.held_credits
+        set status = 'refused', reason = 'An earlier period was paid for before settings.credits_since',
+            reviewed_by = 'till backfill', reviewed_at = billing.current_time(), updated_at = now()
+        where held_credits.idempotency_key = v_key and held_credits.reviewed_at is null;
         return;
     end if;
     if v_lot.id is null or billing._is_held(v_key) then
@@ -14956,13 +14992,20 @@ comment on column billing.team_invitations.closed_as is 'accepted, revoked, or r
 -- Callers: a signed-in user acts as what the verified token says; the app's own server (service_role, postgres) may do
 -- everything. Every change locks the account's row, so what is checked holds until it is written.
 
--- The team, locked; and the rank of who acts: 3 owner or the app's own server, 2 admin, 1 member.
-create function billing._lock_team(account_id uuid, out team billing.accounts, out rank integer)
+-- The team, locked; and the rank of who acts: 3 owner or the app's own server, 2 admin, 1 member. Its owners and the user
+-- are locked first: a deletion locks a user before what the user has.
+create function billing._lock_team(account_id uuid, user_id uuid default null, out team billing.accounts, out rank integer)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform from auth.users
+    where users.id = _lock_team.user_id or users.id in (
+        select account_members.user_id from billing.account_members
+        where account_members.account_id = _lock_team.account_id and account_members.role = 'owner'
+    )
+    order by users.id for key share;
     select * into team from billing.accounts where accounts.id = _lock_team.account_id for no key update;
     rank := case
         when billing._sees_every_account() then 3
@@ -15146,7 +15189,7 @@ as $$
 declare
     v_member billing.account_members;
 begin
-    perform billing._lock_team(add_member.account_id);
+    perform billing._lock_team(add_member.account_id, add_member.user_id);
     perform billing._check_rank(3, add_member.role);
     perform billing._check_user(add_member.user_id);
     select * into v_member from billing.account_members
@@ -15173,7 +15216,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_rank integer := (billing._lock_team(set_member_role.account_id)).rank;
+    v_rank integer := (billing._lock_team(set_member_role.account_id, set_member_role.user_id)).rank;
     v_member billing.account_members;
 begin
     v_member := billing._member(set_member_role.account_id, set_member_role.user_id);
@@ -15264,6 +15307,7 @@ declare
     v_rank integer;
     v_owner billing.account_members;
 begin
+    perform from auth.users where users.id = transfer_ownership.user_id for key share;
     if v_is_server then
         update billing.accounts
         set kind = 'team', name = coalesce(accounts.name, 'Account ' || left(accounts.id::text, 8)), updated_at = now()
@@ -15421,7 +15465,8 @@ declare
     v_now timestamptz := billing.current_time();
 begin
     perform billing._check_user(v_user_id);
-    -- The team is locked first, as everywhere.
+    -- The user is locked first, then the team, as everywhere.
+    perform from auth.users where users.id = v_user_id for key share;
     select * into v_invitation from billing.team_invitations
     where team_invitations.token_hash = billing._token_hash(accept_invitation.token);
     perform from billing.accounts where accounts.id = v_invitation.account_id for no key update;
@@ -17580,7 +17625,7 @@ alter table billing.backfilled_lists enable row level security;
 revoke all on billing.backfilled_lists from public, anon, authenticated, service_role;
 grant select on billing.backfilled_lists to service_role;
 
--- credits_since: when the first event of Stripe arrived here, else now. restart: read all lists again.
+-- credits_since: when the first event of Stripe arrived here, or what still waits happened, else now. restart: read all lists again.
 create function billing.start_backfill(grant_current_period boolean default false, restart boolean default false)
 returns table (credits_since timestamptz, grants_current_period boolean)
 language plpgsql
@@ -17592,7 +17637,13 @@ declare
 begin
     select * into strict v_before from billing.settings for update;
     credits_since := date_trunc('second', coalesce(v_before.credits_since, (
-        select min(stripe_events.received_at) from billing.stripe_events
+        select least(
+            min(stripe_events.received_at),
+            -- What waits is applied later. It reports what was paid a moment before Stripe made the event.
+            min(stripe_events.created_at) filter (where stripe_events.status in ('queued', 'parked', 'dead'))
+                - interval '1 minute'
+        )
+        from billing.stripe_events
         where not stripe_events.stripe_event_id ^@ 'till_' and stripe_events.status <> 'ignored'
     ), billing.current_time()));
     grants_current_period := v_before.grants_current_period or start_backfill.grant_current_period;
@@ -18033,6 +18084,8 @@ begin
         raise exception 'the ledger of account % stays broken: %', v_account_id, v_broken
             using errcode = 'TB082', hint = 'Rows of the ledger are missing or edited: restore them from a backup.';
     end if;
+    -- What the running proof found is over.
+    perform billing._prove_account(v_account_id);
     select balances.balance into recalculate_account.balance from billing.credit_balances as balances
     where balances.account_id = v_account_id;
     return next;
@@ -24593,7 +24646,8 @@ begin
 end
 $$;
 
--- Plans that cost something, have subscribers, and give neither credits nor features.
+-- Plans that cost something, have subscribers, and give neither credits nor features. The period of a live subscription
+-- ends in the future, or has just ended while its renewal is on its way: so those that ended long ago are not looked at.
 create function billing._watch_plans()
 returns void
 language plpgsql
@@ -24605,10 +24659,14 @@ declare
         select plans.stripe_price_id from billing.plans
         where plans.unit_amount is distinct from 0
             and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
+            and plans.usage_type = 'licensed' and plans.features = '{}'
             -- exists, so that the first subscription is enough.
             and exists (
-                select from billing.admin_plans_without_credits as without
-                where without.stripe_price_id = plans.stripe_price_id
+                select from billing.subscription_items as items
+                join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+                where items.stripe_price_id = plans.stripe_price_id
+                    and items.current_period_end > now() - interval '31 days'
+                    and subscriptions.status in ('active', 'trialing', 'past_due')
             )
         order by plans.stripe_price_id
     );
@@ -24654,7 +24712,8 @@ begin
         'notifications_undeliverable', '', jsonb_build_object('count', v_count, 'last_id', v_last_id)
     ) then
         perform billing._post_alert(format(
-            '%s notifications could not be delivered. Reasons: `till notifications list --status dead`.', v_count
+            '%s could not be delivered. Reasons: `till notifications list --status dead`.',
+            case v_count when 1 then '1 notification' else format('%s notifications', v_count) end
         ));
     end if;
 end
@@ -24698,7 +24757,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select min(stripe_events.received_at) from billing.stripe_events);
+    -- What `till` itself queued did not arrive from Stripe. The oldest events are read first, by the index.
+    return (
+        select stripe_events.received_at from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_'
+        order by stripe_events.received_at limit 1
+    );
 end
 $$;
 
@@ -24736,7 +24800,7 @@ to billing_worker;
 
 comment on function billing.watch() is 'Opens and ends alerts: no worker, a Stripe key that fails, paid plans without credits, undeliverable notifications. pg_cron and each worker call it once a minute.';
 comment on function billing.unreceived_events(text[]) is 'Those of these events that never arrived.';
-comment on function billing.receiving_since() is 'When the first event arrived; null if none has.';
+comment on function billing.receiving_since() is 'When the first event arrived from Stripe; null if none has.';
 comment on function billing.report_arrivals(integer, text, text, timestamptz) is 'Opens or ends the alert that Stripe has events that never arrived.';
 
 -- 90_api/96_pg_cron.sql

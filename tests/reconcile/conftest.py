@@ -1,14 +1,18 @@
 """A business with history on a local Stripe, a database that was just installed beside it, and the command line."""
 
 import json
+import os
+import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -16,11 +20,14 @@ import stripe
 
 from cli.main import main
 from stripe_local.world import World
+from tests.oracle.in_process import _flat
 from tests.reconcile.business import KEY, Business
+from tests.reconcile.site import Site
 from tests.stripe_local.conftest import Local, _serve
 from tests.support import Database, account_of, create_user
 from tests.worker.conftest import drain_with_stripe, make_due
 from worker.events.fetch import StripeReader
+from worker.events.mend import Mender
 from worker.sessions import connect
 from worker.settings import Settings
 
@@ -35,6 +42,21 @@ PROOFS = ("ledger_discrepancies", "entitlement_discrepancies")
 
 
 @dataclass
+class Served(Business):
+    """The business's Stripe is served over HTTP, and sends events: what happens, happens in its own thread."""
+
+    local: Local = field(kw_only=True)
+
+    def call(self, method: str, path: str, **parameters: Any) -> Any:
+        answer = self.local.call(method, f"/v1/{path}", urlencode(list(_flat(parameters))))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def control(self, act: str, identifier: str, **given: Any) -> Any:
+        return self.local.control(act.format(identifier=identifier), given)
+
+
+@dataclass
 class Place:
     """One business: its Stripe, its database, and what a person types."""
 
@@ -43,6 +65,10 @@ class Place:
     database: Database
     monkeypatch: pytest.MonkeyPatch
     capsys: pytest.CaptureFixture[str] | None
+    # Customers and objects that a damage took for itself.
+    taken: set[str | int] = field(default_factory=set[str | int])
+    site: Site | None = None
+    key: str = KEY
 
     def till(self, *arguments: object) -> tuple[int, Any, str]:
         """Exit status, JSON, stderr."""
@@ -54,24 +80,74 @@ class Place:
         told = self.capsys.readouterr()
         return int(exited.value.code or 0), json.loads(told.out) if told.out else None, told.err
 
-    def mend(self, command: str) -> None:
+    def mend(self, mend: str) -> None:
         """Do what a finding names, as a person would, and let the worker apply it."""
-        words = shlex.split(command)
-        assert words[0] == "till", command
-        status, told, error = self.till(*words[1:])
-        # What --apply queues is not all that was found: what follows from it is judged again.
-        assert status == 0 or ("--apply" in words and told["events"]), (command, told, error)
+        self.do(mend)
         self.work()
+
+    def do(self, mend: str) -> None:
+        """Do what a finding names, as a person would."""
+        for command in commands_of(mend):
+            words = shlex.split(command)
+            if "ACCOUNT" in words:  # which only the app knows
+                words[words.index("ACCOUNT")] = str(self.account_for(words[3]))
+            if words[:3] == ["till", "worker", "run"]:
+                self.let_work()
+                continue
+            status, told, error = self.till(*words[1:])
+            # It says itself what to do next.
+            is_look = words[1:] == ["webhook", "verify"]
+            # What --apply queues is not all that was found: what follows from it is judged again.
+            assert status == 0 or is_look or ("--apply" in words and told["events"]), (command, told, error)
+
+    def account_for(self, customer: str) -> UUID:
+        """The account of the user who pays as an unlinked customer."""
+        with self.database.connect() as conn:
+            return account_of(conn, create_user(self.database, f"{customer}@example.com"))
+
+    def let_work(self) -> None:
+        """`till worker run`: it takes over what lost its message, too."""
+        if self.site is not None:
+            self.site.start_worker()
+            return
+        with connect(Settings(self.database.url)) as worker:
+            Mender().tick(worker, 0)
+
+    def prove(self) -> None:
+        """Every account, as a worker does over time."""
+        while self.value("select accounts from billing.prove_accounts(100, 10000)"):
+            pass
+
+    def environment(self, name: str, value: str) -> Callable[[], None]:
+        """Set a variable → what sets it back."""
+        held = os.environ[name]
+        self.monkeypatch.setenv(name, value)
+        return lambda: self.monkeypatch.setenv(name, held)
+
+    def doctor(self, *options: str) -> list[dict[str, str]]:
+        """What `till doctor` finds."""
+        assert self.site is not None
+        with self.database.connect() as conn:
+            if self.site.has_worker and self.site.worker is None:
+                conn.execute("set application_name = 'till worker'")
+            status, told, error = self.till("doctor", *options)
+        assert told is not None, error
+        errors = [each for each in told["findings"] if each["severity"] == "error"]
+        assert status == (1 if errors else 0)
+        return told["findings"]
 
     def findings(self, *options: object) -> list[dict[str, str]]:
         status, told, error = self.till("reconcile", *options)
         assert told is not None, error
         if "--apply" not in options:
-            assert status == (1 if told["findings"] else 0)
+            assert status == (1 if any(each["severity"] == "error" for each in told["findings"]) else 0)
         return told["findings"]
 
     def work(self) -> None:
         """A worker applies what is queued."""
+        if self.site is not None and self.site.worker is not None:
+            self.site.settle()
+            return
         with connect(Settings(self.database.url)) as worker, self.database.connect() as app:
             reader = StripeReader(KEY, self.local.url)
             until_seconds = time.monotonic() + TIE_SECONDS_MAX
@@ -152,9 +228,51 @@ class Place:
         query = "select min(stripe_line_id) from billing.invoice_lines where stripe_invoice_id = %s"
         return self.value(query, self.paid_invoice(number)["id"])
 
-    def any(self, kind: str) -> str:
+    def newest(self, kind: str) -> str:
         """The newest object of a kind."""
         return next(iter(self.local.world.store.newest_first(kind)))["id"]
+
+    def own(self, fits: Callable[[int], bool] | None = None) -> int:
+        """The first customer that fits and that nothing else took: unless told, one who pays and changed nothing."""
+        numbers = (number for number in range(len(self.business.customers)) if number not in self.taken)
+        found = next(filter(fits or is_plain, numbers))
+        self.taken.add(found)
+        return found
+
+    def own_object(self, kind: str) -> str:
+        """An object of a kind that is in Stripe and in the database, and that nothing else took."""
+        held = set(self.query("select stripe_id from billing.stripe_facts where object = %s", kind))
+        objects = self.local.world.store.newest_first(kind)
+        found = next(each["id"] for each in objects if (each["id"],) in held and each["id"] not in self.taken)
+        self.taken.add(found)
+        return found
+
+    def charge(self) -> str:
+        """The first charge of an own customer."""
+        return self.business.of("charge", self.business.customers[self.own()])[0]["id"]
+
+    def dispute(self) -> str:
+        """A payer disputes that charge."""
+        return self.business.control("charges/{identifier}/dispute", self.charge())["id"]
+
+    def subscribe_again(self) -> tuple[int, dict[str, Any]]:
+        """An own customer whose subscription has ended buys a plan that they did not have."""
+        number = self.own(has_left)
+        had = self.subscription(number)["_items"][0]
+        price = self.local.world.store.get("subscription_item", had)["price"]
+        plan = next(each for each in ("pro", "basic") if self.business.prices[each] != price)
+        items = [{"price": self.business.prices[plan]}]
+        return number, self.business.post(
+            "subscriptions", customer=self.business.customers[number], items=items
+        )
+
+    def take_from_balance(self, number: int, amount: int) -> None:
+        """Of a customer's account, behind the ledger's back."""
+        self.damage(
+            "update billing.credit_balances set balance = balance - %s where account_id = %s",
+            amount,
+            self.account(number),
+        )
 
     def delete_grant(self, number: int, key: str = "") -> int:
         """A customer's last grant and its entry, as if they had never been; how many credits it was."""
@@ -181,6 +299,22 @@ class Place:
         assert self.query(unsettled) == []
 
 
+def commands_of(mend: str) -> list[str]:
+    """The commands in what a finding says is to be done, but not those that only say why."""
+    found: list[str] = re.findall(r"till [a-z][^,;:]*", mend)
+    return [command.strip() for command in found if " says " not in command]
+
+
+def is_plain(number: int) -> bool:
+    """Whether a customer of the business pays for a plan, and nothing else happened (see Business._happen)."""
+    return number % 10 in (0, 2, 5, 8, 9) and number % 9 != 5
+
+
+def has_left(number: int) -> bool:
+    """Whether a customer's subscription has ended."""
+    return number % 10 == 3
+
+
 def link_all(database: Database, customers: list[str]) -> None:
     """The app's own server knows whose each customer is."""
     with database.connect() as conn:
@@ -203,7 +337,7 @@ def placed(
         environ = {"POSTGRES_URL": database.url, "STRIPE_API_KEY": KEY, "STRIPE_API_BASE": local.url}
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
-        copied = Business(local.world, SEED, list(business.customers), dict(business.prices))
+        copied = Served(local.world, SEED, list(business.customers), dict(business.prices), local=local)
         yield Place(local, copied, database, monkeypatch, capsys)
 
 

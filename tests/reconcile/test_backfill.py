@@ -113,6 +113,31 @@ def test_what_arrived_before_keeps_its_credits(place: Place) -> None:
     assert place.query("select idempotency_key, amount from billing.credit_grants order by 1") == before
 
 
+def test_what_waits_for_a_link_keeps_its_credits(place: Place) -> None:
+    """Paid a moment before the first event arrived; its own event waits when the history is brought."""
+    business = place.business
+    customer = business.post(
+        "customers", email="new@example.com", payment_method="pm_card_visa",
+        invoice_settings={"default_payment_method": "pm_card_visa"},
+    )["id"]  # fmt: skip
+    made = business.post("subscriptions", customer=customer, items=[{"price": business.prices["pro"]}])
+    for kind in ("product", "price"):
+        for each in business.world.store.all(kind):
+            place.receive(f"{kind}.updated", each)
+    place.receive("customer.subscription.created", made)
+    place.receive("invoice.paid", business.of("invoice", customer)[-1])
+    place.work()
+    place.damage("update billing.stripe_events set received_at = received_at + interval '30 seconds'")
+    assert place.value("select count(*) from billing.stripe_events where status = 'parked'") > 0
+    place.till("backfill")
+    place.work()
+    place.do(f"till customers link {customer} ACCOUNT --yes")
+    place.work()
+    place.assert_sound()
+    account = place.value("select account_id from billing.customers where stripe_customer_id = %s", customer)
+    assert place.value("select balance from billing.credit_balances where account_id = %s", account) == 450
+
+
 def test_a_second_run_goes_on_where_it_was_stopped(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stripe_lists, "PAGE", 10)
     pages: list[str] = []

@@ -162,7 +162,7 @@ def test_a_row_that_is_newer_than_stripes_answer_is_no_difference(place: Place) 
 
 
 def test_a_row_that_was_written_meanwhile_is_not_withdrawn(place: Place) -> None:
-    refund = place.any("refund")
+    refund = place.newest("refund")
     place.query("select billing.distrust_stripe_row('refund', %s, now() - interval '1 hour')", refund)
     assert place.value("select count(*) from billing.refunds where stripe_refund_id = %s", refund) == 1
     place.query("select billing.distrust_stripe_row('refund', %s, clock_timestamp())", refund)
@@ -177,7 +177,7 @@ def test_a_dispute_that_goes_on_freezes_until_its_event_is_applied(place: Place)
     place.work()
     held = place.value("select held from billing.credit_balances where account_id = %s", place.account(0))
     assert held > 0
-    dispute = place.any("dispute")
+    dispute = place.newest("dispute")
     place.client.v1.disputes.update(dispute, {"evidence": {"product_description": "Credits"}, "submit": True})
     place.till("reconcile", "--apply")
     assert place.query("select status from billing.disputes") == [("needs_response",)]
@@ -188,6 +188,27 @@ def test_a_dispute_that_goes_on_freezes_until_its_event_is_applied(place: Place)
     )
     told = place.query("select dedupe_key from billing.notifications where kind ^@ 'dispute_'")
     assert told == [(f"dispute_opened:{dispute}:needs_response",)]
+    assert place.findings() == []
+
+
+def test_a_pack_whose_session_was_opened_before_credits_counted_is_missed_if_it_was_paid_since(
+    place: Place,
+) -> None:
+    """The webhooks of both were lost; only one of them gives credits."""
+    first = int(place.value("select extract(epoch from credits_since) from billing.settings"))
+    store = place.local.world.store
+    paid_since, paid_before = (place.business.buy_pack(place.business.customers[number]) for number in (0, 2))
+    for session in (paid_since, paid_before):
+        store.get("checkout.session", session)["created"] = first - 3600
+    intent = store.get("checkout.session", paid_before)["payment_intent"]
+    for charge in store.all("charge"):
+        if charge["payment_intent"] == intent:
+            charge["created"] = first - 1800
+    missing = [each["what"] for each in place.findings() if each["check"] == "session_missing"]
+    assert missing == [f"checkout session {paid_since} is not in the database"]
+    place.mend("till reconcile --apply")
+    sessions = "select stripe_checkout_session_id from billing.pack_purchases"
+    assert place.query(sessions) == [(paid_since,)]
     assert place.findings() == []
 
 

@@ -172,6 +172,7 @@ SECURITY_DEFINERS = {
     "billing.tg_products__retire_links",
     "billing.tg_stripe_events__notify",
     "billing.tg_account_members__member_deleted",
+    "billing.tg_accounts__follow_owner",
     "billing.tg_accounts__owner_deleted",
     "billing.tg_accounts__pause_recharge",
     "billing.tg_users__deleted_softly",

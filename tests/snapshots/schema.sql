@@ -4127,6 +4127,11 @@ begin
                 'An earlier paid period gives fewer initial credits'
             );
         end if;
+        -- Nor can what was held of a later period be approved any more.
+        update billing.held_credits
+        set status = 'refused', reason = 'An earlier period was paid for before settings.credits_since',
+            reviewed_by = 'till backfill', reviewed_at = billing.current_time(), updated_at = now()
+        where held_credits.idempotency_key = v_key and held_credits.reviewed_at is null;
         return;
     end if;
     if v_lot.id is null or billing._is_held(v_key) then
@@ -5527,11 +5532,17 @@ COMMENT ON TABLE billing.accounts IS 'What has a balance: a person or a team.';
 
 COMMENT ON COLUMN billing.accounts.frozen_at IS 'Since when spending is refused (TB003); administrators read the reason in frozen_reason.';
 
-CREATE FUNCTION billing._lock_team(account_id uuid, OUT team billing.accounts, OUT rank integer) RETURNS record
+CREATE FUNCTION billing._lock_team(account_id uuid, user_id uuid DEFAULT NULL::uuid, OUT team billing.accounts, OUT rank integer) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
+    perform from auth.users
+    where users.id = _lock_team.user_id or users.id in (
+        select account_members.user_id from billing.account_members
+        where account_members.account_id = _lock_team.account_id and account_members.role = 'owner'
+    )
+    order by users.id for key share;
     select * into team from billing.accounts where accounts.id = _lock_team.account_id for no key update;
     rank := case
         when billing._sees_every_account() then 3
@@ -10474,7 +10485,8 @@ begin
         'notifications_undeliverable', '', jsonb_build_object('count', v_count, 'last_id', v_last_id)
     ) then
         perform billing._post_alert(format(
-            '%s notifications could not be delivered. Reasons: `till notifications list --status dead`.', v_count
+            '%s could not be delivered. Reasons: `till notifications list --status dead`.',
+            case v_count when 1 then '1 notification' else format('%s notifications', v_count) end
         ));
     end if;
 end
@@ -10489,10 +10501,14 @@ declare
         select plans.stripe_price_id from billing.plans
         where plans.unit_amount is distinct from 0
             and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
+            and plans.usage_type = 'licensed' and plans.features = '{}'
             -- exists, so that the first subscription is enough.
             and exists (
-                select from billing.admin_plans_without_credits as without
-                where without.stripe_price_id = plans.stripe_price_id
+                select from billing.subscription_items as items
+                join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+                where items.stripe_price_id = plans.stripe_price_id
+                    and items.current_period_end > now() - interval '31 days'
+                    and subscriptions.status in ('active', 'trialing', 'past_due')
             )
         order by plans.stripe_price_id
     );
@@ -11105,7 +11121,8 @@ declare
     v_now timestamptz := billing.current_time();
 begin
     perform billing._check_user(v_user_id);
-    -- The team is locked first, as everywhere.
+    -- The user is locked first, then the team, as everywhere.
+    perform from auth.users where users.id = v_user_id for key share;
     select * into v_invitation from billing.team_invitations
     where team_invitations.token_hash = billing._token_hash(accept_invitation.token);
     perform from billing.accounts where accounts.id = v_invitation.account_id for no key update;
@@ -11608,7 +11625,7 @@ CREATE FUNCTION billing.add_member(account_id uuid, user_id uuid, role text DEFA
 declare
     v_member billing.account_members;
 begin
-    perform billing._lock_team(add_member.account_id);
+    perform billing._lock_team(add_member.account_id, add_member.user_id);
     perform billing._check_rank(3, add_member.role);
     perform billing._check_user(add_member.user_id);
     select * into v_member from billing.account_members
@@ -14217,6 +14234,8 @@ begin
         raise exception 'the ledger of account % stays broken: %', v_account_id, v_broken
             using errcode = 'TB082', hint = 'Rows of the ledger are missing or edited: restore them from a backup.';
     end if;
+    -- What the running proof found is over.
+    perform billing._prove_account(v_account_id);
     select balances.balance into recalculate_account.balance from billing.credit_balances as balances
     where balances.account_id = v_account_id;
     return next;
@@ -14294,11 +14313,16 @@ CREATE FUNCTION billing.receiving_since() RETURNS timestamp with time zone
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return (select min(stripe_events.received_at) from billing.stripe_events);
+    -- What `till` itself queued did not arrive from Stripe. The oldest events are read first, by the index.
+    return (
+        select stripe_events.received_at from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_'
+        order by stripe_events.received_at limit 1
+    );
 end
 $$;
 
-COMMENT ON FUNCTION billing.receiving_since() IS 'When the first event arrived; null if none has.';
+COMMENT ON FUNCTION billing.receiving_since() IS 'When the first event arrived from Stripe; null if none has.';
 
 CREATE FUNCTION billing.record_card(stripe_customer_id text, livemode boolean, card_fingerprint text, seen_at timestamp with time zone) RETURNS text
     LANGUAGE sql SECURITY DEFINER
@@ -15319,7 +15343,7 @@ CREATE FUNCTION billing.set_member_role(account_id uuid, user_id uuid, role text
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_rank integer := (billing._lock_team(set_member_role.account_id)).rank;
+    v_rank integer := (billing._lock_team(set_member_role.account_id, set_member_role.user_id)).rank;
     v_member billing.account_members;
 begin
     v_member := billing._member(set_member_role.account_id, set_member_role.user_id);
@@ -15968,7 +15992,13 @@ declare
 begin
     select * into strict v_before from billing.settings for update;
     credits_since := date_trunc('second', coalesce(v_before.credits_since, (
-        select min(stripe_events.received_at) from billing.stripe_events
+        select least(
+            min(stripe_events.received_at),
+            -- What waits is applied later. It reports what was paid a moment before Stripe made the event.
+            min(stripe_events.created_at) filter (where stripe_events.status in ('queued', 'parked', 'dead'))
+                - interval '1 minute'
+        )
+        from billing.stripe_events
         where not stripe_events.stripe_event_id ^@ 'till_' and stripe_events.status <> 'ignored'
     ), billing.current_time()));
     grants_current_period := v_before.grants_current_period or start_backfill.grant_current_period;
@@ -16929,6 +16959,27 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_accounts__follow_owner() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+begin
+    perform billing._follow_email(customers.stripe_customer_id, before.email, after.email)
+    from billing.customers
+    join auth.users as before on before.id = old.owner_id
+    join auth.users as after on after.id = new.owner_id
+    where customers.account_id = new.id and customers.stripe_customer_id is not null and customers.deleted_at is null
+        and customers.livemode = billing.is_livemode() and after.email <> ''
+        and after.email is distinct from before.email
+    order by customers.stripe_customer_id;
+    return null;
+exception when others then
+    raise warning 'could not queue the new owner''s e-mail address of account % for Stripe: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_accounts__may_spend() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17623,6 +17674,7 @@ declare
     v_rank integer;
     v_owner billing.account_members;
 begin
+    perform from auth.users where users.id = transfer_ownership.user_id for key share;
     if v_is_server then
         update billing.accounts
         set kind = 'team', name = coalesce(accounts.name, 'Account ' || left(accounts.id::text, 8)), updated_at = now()
@@ -20283,7 +20335,7 @@ CREATE INDEX stripe_events_waiting ON billing.stripe_events USING btree (waiting
 
 CREATE INDEX stripe_lookups_due ON billing.stripe_lookups USING btree (next_attempt_at);
 
-CREATE INDEX subscription_items_price ON billing.subscription_items USING btree (stripe_price_id);
+CREATE INDEX subscription_items_price ON billing.subscription_items USING btree (stripe_price_id, current_period_end);
 
 CREATE INDEX subscription_items_subscription ON billing.subscription_items USING btree (stripe_subscription_id);
 
@@ -20318,6 +20370,8 @@ CREATE INDEX work_holds_price ON billing.work_holds USING btree (operation_price
 CREATE CONSTRAINT TRIGGER tg_account_members__appoint_owner AFTER DELETE ON billing.account_members DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((old.role = 'owner'::text)) EXECUTE FUNCTION billing.tg_account_members__appoint_owner();
 
 CREATE CONSTRAINT TRIGGER tg_account_members__member_deleted AFTER DELETE ON billing.account_members DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION billing.tg_account_members__member_deleted();
+
+CREATE TRIGGER tg_accounts__follow_owner AFTER UPDATE OF owner_id ON billing.accounts FOR EACH ROW WHEN ((old.owner_id <> new.owner_id)) EXECUTE FUNCTION billing.tg_accounts__follow_owner();
 
 CREATE TRIGGER tg_accounts__may_spend AFTER UPDATE OF frozen_at, closed_at ON billing.accounts FOR EACH ROW EXECUTE FUNCTION billing.tg_accounts__may_spend();
 

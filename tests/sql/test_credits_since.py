@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from itertools import permutations
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tests.sql.calls import (
@@ -226,6 +227,31 @@ def test_initial_credits_are_taken_back_when_the_past_is_reported_late(shop: Sho
     assert shop.balance == 100
     shop.again("in_june")
     shop.again("in_july")
+    assert shop.balance == 100
+
+
+def test_credits_under_review_can_not_be_approved_once_the_past_says_that_it_gave_none(shop: Shop) -> None:
+    shop.sell("welcome", 100, initial_credits=40)
+    shop.go_to(JULY)
+    shop.admin.execute(
+        "insert into billing.accounts (kind) values ('personal'); "
+        "insert into billing.held_credits (account_id, kind, amount, card_fingerprint, matched_account_id, "
+        "idempotency_key, source, held_at) "
+        "select accounts.id, 'initial', 40, 'card', others.id, "
+        "billing._once_key('initial', accounts.id, plans.stripe_product_id), 'stripe.subscription', now() "
+        "from billing.accounts, billing.accounts as others, billing.plans "
+        f"where accounts.id = '{shop.account}' and others.id <> accounts.id and plans.initial_credits = 40"
+    )
+    july(shop, "welcome")
+    june(shop, "welcome")
+    [held] = fetch(shop.admin, "select id, status, reviewed_by, reason from billing.held_credits")
+    assert (held["status"], held["reviewed_by"]) == ("refused", "till backfill")
+    assert "before settings.credits_since" in held["reason"]
+    with pytest.raises(psycopg.Error) as decided:
+        shop.admin.execute(
+            "select billing.review_held_credits(%s, 'approve', 'why not', 'root')", [held["id"]]
+        )
+    assert decided.value.sqlstate == "TB036"
     assert shop.balance == 100
 
 

@@ -485,3 +485,49 @@ def test_owner_who_is_erased_at_that_moment_is_not_the_last_one(team: Team, conn
                 erasure.result()
     assert team.roles["admin"] == "owner"
     assert team.owner == "admin"
+
+
+@pytest.mark.parametrize("wins", ["deletion", "call"])
+def test_a_user_who_is_just_being_deleted_becomes_no_owner_and_nothing_deadlocks(
+    team: Team, database: Database, wins: str
+) -> None:
+    """Both lock the user first, then what the user has."""
+    admin = team.users["admin"]
+    with database.connect(admin=True, autocommit=False) as auth, database.connect() as other:
+        if wins == "deletion":
+            auth.execute("select from auth.users where id = %s for update", [admin])
+
+        def hand_over() -> dict[str, Any]:
+            return call(other, "transfer_ownership", team.id, admin)
+
+        if wins == "call":
+            assert hand_over()["role"] == "owner"
+            auth.execute("delete from auth.users where id = %s", [admin])
+            auth.commit()
+            assert team.owner is None
+            return
+        with blocked(other, team.app, hand_over) as waiting:
+            auth.execute("delete from auth.users where id = %s", [admin])
+            auth.commit()
+            with pytest.raises(psycopg.Error) as no_user:
+                waiting.result()
+        assert no_user.value.sqlstate == "TB079"
+    assert team.owner == "owner"
+
+
+def test_an_invitation_is_accepted_beside_the_deletion_of_who_sent_it_to_themselves(
+    team: Team, database: Database
+) -> None:
+    admin = team.users["admin"]
+    with database.connect() as conn, as_user(conn, admin):
+        token = call(conn, "invite_member", team.id, "admin2@example.com", schema="public")["token"]
+    with database.connect(admin=True) as auth:
+        auth.execute("update auth.users set email = 'admin2@example.com' where id = %s", [admin])
+    with database.connect(admin=True, autocommit=False) as auth, database.connect() as other:
+        auth.execute("select from auth.users where id = %s for update", [admin])
+        with blocked(other, team.app, lambda: call(other, "accept_invitation", token, admin)) as waiting:
+            auth.execute("delete from auth.users where id = %s", [admin])
+            auth.commit()
+            with pytest.raises(psycopg.Error) as no_user:
+                waiting.result()
+        assert no_user.value.sqlstate != "40P01"

@@ -273,6 +273,7 @@ def subscribe(conn: Connection, worker: Connection, account: UUID) -> Callable[.
         sync_price(worker, **price)
         sync_subscription(worker)
         sync_invoice(worker)
+        conn.execute("update billing.subscription_items set current_period_end = now() + interval '1 month'")
 
     return subscribe
 
@@ -293,6 +294,47 @@ def test_a_paid_plan_that_gives_nothing_is_told_at_its_first_payment(
     conn.execute("update billing.plans set monthly_credits = 0")
     watch(worker)
     assert len(told(conn, "plan_without_credits")) == 2
+
+
+def test_what_a_plan_without_credits_has_behind_it_is_not_read_every_minute(
+    conn: Connection, admin: Connection, worker: Connection, subscribe: Callable[..., None]
+) -> None:
+    """100,000 subscriptions that have ended, and then one that lives."""
+    subscribe(metadata={}, lookup_key="pro")
+    admin.execute("delete from billing.subscription_items")
+    admin.execute(
+        "insert into billing.subscriptions (stripe_subscription_id, stripe_customer_id, livemode, status, "
+        "billing_cycle_anchor, started_at, ended_at, as_of) "
+        "select 'sub_ended_' || n, stripe_customer_id, false, 'canceled', now() - '2 years'::interval, "
+        "now() - '2 years'::interval, now() - '1 year'::interval, now() "
+        "from billing.customers, generate_series(1, 100000) as n"
+    )
+    admin.execute(
+        "insert into billing.subscription_items (stripe_subscription_item_id, stripe_subscription_id, "
+        "stripe_price_id, current_period_start, current_period_end, quantity) "
+        "select 'si_' || n, 'sub_ended_' || n, 'price_1', now() - '13 months'::interval, "
+        "now() - '1 year'::interval, 1 from generate_series(1, 100000) as n"
+    )
+    admin.execute("analyze billing.subscriptions, billing.subscription_items")
+
+    def items_read() -> int:
+        with admin.transaction():
+            admin.execute("select billing._watch_plans()")
+            return value(
+                admin,
+                "select coalesce(sum(idx_tup_fetch), 0) + coalesce(sum(seq_tup_read), 0) "
+                "from pg_stat_xact_user_tables where relname = 'subscription_items'",
+            )
+
+    assert items_read() < 10  # the planner looks at both ends of the index
+    assert told(conn, "plan_without_credits") == []
+    admin.execute(
+        "insert into billing.subscription_items (stripe_subscription_item_id, stripe_subscription_id, "
+        "stripe_price_id, current_period_start, current_period_end, quantity) "
+        "values ('si_1_live', 'sub_1', 'price_1', now(), now() + '1 month'::interval, 1)"
+    )
+    assert items_read() < 10
+    assert len(told(conn, "plan_without_credits")) == 1
 
 
 @pytest.mark.parametrize(
@@ -333,7 +375,7 @@ def test_undeliverable_notifications_are_told_once_a_day_at_most(
         watch(worker)
         let_one_die(conn, "b" + str(value(conn, "select count(*) from billing.notifications")))
     assert len(told(conn, "notifications_undeliverable")) == len(posts()) == 1
-    assert "1 notifications could not be delivered" in posts()[0]
+    assert "1 notification could not be delivered" in posts()[0]
     assert "ada@example.com" not in posts()[0] + str(told(conn, "notifications_undeliverable")[0]["payload"])
     conn.execute("update billing.alerts set began_at = now() - interval '25 hours'")
     for _ in range(2):
@@ -360,6 +402,15 @@ def test_events_that_the_inbox_has_not_are_told_apart(
     found = fetch(worker, "select * from billing.unreceived_events(array['evt_3', 'evt_2', 'evt_1'])")
     assert [row["unreceived_events"] for row in found] == ["evt_3", "evt_1"]
     assert value(worker, "select billing.receiving_since() <= now()")
+
+
+def test_what_till_queued_did_not_arrive_from_stripe(conn: Connection, worker: Connection) -> None:
+    conn.execute(
+        "select billing.receive_own_events(%s)",
+        ['[{"id": "till_backfill_cus_1_0", "type": "customer.updated", "api_version": null, "created": 1, '
+         '"livemode": false, "payload": "{}"}]'],
+    )  # fmt: skip
+    assert value(worker, "select billing.receiving_since()") is None
 
 
 def test_missing_events_are_told_once_until_they_have_arrived(conn: Connection, worker: Connection) -> None:

@@ -160,6 +160,33 @@ def test_every_customer_of_the_owner_follows_and_no_one_else_s(till: Till, datab
     assert [till.email(), till.email(mine), till.email(other)] == [NEW, NEW, OLD]
 
 
+def handed_over(till: Till, database: Database) -> tuple[UUID, str]:
+    """A team of the user, with a customer, goes to another user."""
+    customer = till.local.client.customers.create({"email": OLD}).id
+    [team] = till.shop.app.execute(
+        "select id from billing.create_team('Rocket', %s)", [till.user_id]
+    ).fetchall()
+    till.shop.app.execute("select billing.link_customer(%s, %s)", [team[0], customer])
+    heir = create_user(database, NEW)
+    till.shop.app.execute("select billing.add_member(%s, %s, 'admin')", [team[0], heir])
+    till.shop.app.execute("select billing.transfer_ownership(%s, %s)", [team[0], heir])
+    return team[0], customer
+
+
+def test_receipts_of_a_team_that_was_handed_over_go_to_its_new_owner(till: Till, database: Database) -> None:
+    _, customer = handed_over(till, database)
+    till.work()
+    assert [till.email(customer), till.email()] == [NEW, OLD]
+
+
+def test_a_teams_own_address_stays_when_it_is_handed_over(till: Till, database: Database) -> None:
+    update = till.local.client.customers.update
+    _, customer = handed_over(till, database)
+    update(customer, {"email": "books@example.org"})
+    till.work()
+    assert till.email(customer) == "books@example.org"
+
+
 def test_a_deleted_customer_is_left_alone(till: Till) -> None:
     till.local.client.customers.delete(till.customer_id)
     till.rename(NEW)

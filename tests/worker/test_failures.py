@@ -24,6 +24,7 @@ from worker.events.failures import (
     BACKOFF_MAX_SECONDS,
     backoff_seconds,
     is_of_installation,
+    lacks_own_right,
     outcome_of_database_error,
 )
 from worker.events.fetch import StripeReader
@@ -336,9 +337,68 @@ def test_a_number_that_is_too_large_is_an_error_of_its_event_alone(shop: Shop, c
 
 def test_codes_of_the_installation_are_no_codes_of_an_event() -> None:
     for error in (
-        errors.InsufficientPrivilege(), errors.UndefinedFunction(), errors.ReadOnlySqlTransaction(),
+        errors.UndefinedFunction(), errors.ReadOnlySqlTransaction(),
         errors.DiskFull(), errors.UndefinedTable(),
     ):  # fmt: skip
         assert is_of_installation(error), error
-    for error in (errors.CheckViolation(), errors.DeadlockDetected(), errors.InternalError_()):
+    for error in (
+        errors.InsufficientPrivilege(),
+        errors.CheckViolation(),
+        errors.DeadlockDetected(),
+        errors.InternalError_(),
+    ):
         assert not is_of_installation(error), error
+
+
+RAISES = "begin raise exception 'not for you' using errcode = '42501'; end"
+WRITES = "begin insert into public.app_secrets values (1); return new; end"
+
+
+@pytest.mark.parametrize("body", [RAISES, WRITES], ids=["raises", "lacks a right"])
+def test_an_apps_trigger_that_is_not_permitted_stops_its_own_event_only(shop: Shop, body: str) -> None:
+    blocked, free = shop.link(1), shop.link(2)
+    with shop.database.connect(admin=True) as admin:
+        admin.execute("create table public.app_secrets (id bigint)")
+        admin.execute("revoke all on public.app_secrets from public, postgres")
+        admin.execute(
+            "create function public.app_trigger() returns trigger language plpgsql as $$" + body + "$$"
+        )
+        admin.execute(
+            f"create trigger app_trigger before insert on billing.credit_entries for each row "
+            f"when (new.account_id = '{blocked}') execute function public.app_trigger()"
+        )
+    event, other = paid(1), paid(2)
+    outcomes = shop.outcomes(event, other)
+    assert outcomes[other.id] == Done()
+    refused = outcomes[event.id]
+    assert isinstance(refused, RetryLater)
+    assert refused.reason.startswith("42501: ")
+    assert (shop.balance(blocked), shop.balance(free)) == (0, FIRST_MONTH)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "execute on function billing.sync_invoice",
+        "usage on schema billing",
+        "execute on function billing.read_stripe_events",
+    ],
+)
+def test_a_missing_right_of_the_workers_own_is_known_as_one(shop: Shop, right: str) -> None:
+    shop.link()
+    shop.receive(paid())
+    shop.app.execute(f"revoke {right} from billing_worker".encode())
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+        drain(shop.worker)
+    assert lacks_own_right(refused.value)
+
+
+def test_a_right_that_a_function_of_ours_lacks_is_known_as_one(shop: Shop) -> None:
+    shop.link()
+    shop.receive(paid())
+    with shop.database.connect(admin=True) as admin:
+        admin.execute("alter table pgmq.q_stripe_events owner to supabase_auth_admin")
+        admin.execute("revoke all on pgmq.q_stripe_events from postgres, public")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+        drain(shop.worker)
+    assert lacks_own_right(refused.value)

@@ -22,6 +22,8 @@ from tests.worker.inboxes import Webhook, webhook
 from tests.worker.stripe_stub import StripeStub
 from worker import arrivals
 from worker.clock import Clock
+from worker.database_metrics import FIGURES
+from worker.events.outcomes import Done
 from worker.run import run
 from worker.settings import Settings
 from worker.watch import ASK_STRIPE_SECONDS, WATCH_SECONDS, Watch
@@ -307,7 +309,7 @@ TOLD = {
     "undeliverable": (
         "insert into billing.notifications (audience, kind, dedupe_key, status, last_error) "
         "values ('administrators', 'test', 'k', 'dead', 'no route')",
-        "1 notifications could not be delivered",
+        "1 notification could not be delivered",
     ),
 }
 
@@ -345,3 +347,18 @@ def test_a_refusal_of_the_watch_is_logged_and_stops_nothing(shop: Shop) -> None:
     assert {line["event"] for line in logs} == {"watch_refused"}
     assert isinstance(shop.worker, psycopg.Connection)
     assert not shop.worker.closed
+
+
+def test_a_worker_that_may_not_watch_goes_on(shop: Shop) -> None:
+    """Money is applied all the same; the doctor names the right."""
+    for function in ("watch()", "report_worker(text)", "receiving_since()", "count_credits()"):
+        shop.app.execute(f"revoke execute on function billing.{function} from billing_worker".encode())
+    with capture_logs() as logs:
+        Watch("sk_test_1", None).tick(shop.worker, ASK_STRIPE_SECONDS)
+        FIGURES.tick(shop.worker, float("inf"))
+    assert {entry["event"] for entry in logs} == {
+        "watch_refused", "sign_of_life_refused", "arrivals_not_checked", "metrics_refused",
+    }  # fmt: skip
+    account = shop.link()
+    assert shop.outcome(paid()) == Done()
+    assert shop.balance(account)

@@ -1,6 +1,7 @@
 """An error while applying an event → how the attempt ended. Decided on codes, never on text."""
 
 import random
+import re
 from typing import Any
 
 import psycopg
@@ -18,9 +19,15 @@ STRIPE_BACKOFF_MAX_SECONDS = 120
 
 # Another transaction held a lock: the app's own, or another worker's.
 CONTENTION = {"40001", "40P01", "55P03"}
-# No event is at fault: a privilege, a function, a table or a schema is missing, the server is read-only, its disk is
+# No event is at fault: a function, a table or a schema is missing, the server is read-only, its disk is
 # full, or it is out of memory.
-_OF_INSTALLATION = {"42501", "42883", "42P01", "3F000", "25006", "53100", "53200"}
+_OF_INSTALLATION = {"42883", "42P01", "3F000", "25006", "53100", "53200"}
+# The same of a right, if it is one of ours.
+_MISSING_RIGHT = "42501"
+_OWN_SCHEMAS = ("billing", "pgmq")
+# In an error's context, innermost first: the schema of each function that was running, and statements.
+_FRAME = re.compile(r"([a-z_][a-z0-9_]*)\.[a-z_][a-z0-9_]*\(")
+_QUOTED = re.compile(r'"[^"]*"|«[^»]*»')
 _PLAN_IS_MISSING = "TB010"
 _CUSTOMER_IS_NOT_LINKED = "TB011"
 # A row that its table always refuses. Foreign keys are not included: the referenced row may still arrive.
@@ -35,14 +42,28 @@ def raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
 
 def raise_if_fatal(conn: Connection[Any], error: psycopg.Error) -> None:
     """The same, and the error that the worker lacks a right: it stops then, because no later attempt gives it one."""
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+    if lacks_own_right(error):
         raise error
     raise_if_lost(conn, error)
 
 
+def lacks_own_right(error: psycopg.Error) -> bool:
+    """Whether Postgres refused the worker, or a function of ours, what it needs of the objects of billing and pgmq.
+
+    An app's own trigger can raise the same SQLSTATE, or lack a right itself: that is a matter of the event. The place
+    in Postgres's source and the names of functions are in no language.
+    """
+    if error.sqlstate != _MISSING_RIGHT or not (error.diag.source_function or "").startswith(
+        "aclcheck_error"
+    ):
+        return False
+    frames = _FRAME.findall(_QUOTED.sub("", error.diag.context or ""))
+    return not frames or frames[0] in _OWN_SCHEMAS
+
+
 def is_of_installation(error: psycopg.Error) -> bool:
     """Whether every event would get the same error, so that no event is at fault."""
-    return error.sqlstate in _OF_INSTALLATION
+    return error.sqlstate in _OF_INSTALLATION or lacks_own_right(error)
 
 
 def outcome_of_database_error(error: psycopg.Error, attempts: int) -> Outcome:

@@ -53,7 +53,7 @@ create table billing.subscription_items (
 );
 
 create index subscription_items_subscription on billing.subscription_items (stripe_subscription_id);
-create index subscription_items_price on billing.subscription_items (stripe_price_id);
+create index subscription_items_price on billing.subscription_items (stripe_price_id, current_period_end);
 
 alter table billing.subscriptions enable row level security;
 alter table billing.subscription_items enable row level security;

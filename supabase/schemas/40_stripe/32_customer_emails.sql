@@ -1,4 +1,4 @@
--- A user's new e-mail address → the Stripe customers of their accounts, by the worker.
+-- A user's new e-mail address, or the address of an account's new owner → the Stripe customers of the account, by the worker.
 --
 -- Invariant: changing an address never fails because of billing, and waits for billing at most a second. A customer is
 -- changed only while its address in Stripe is one that the user had before: an address that was entered in Stripe, or
@@ -72,6 +72,37 @@ after update of email on auth.users
 for each row when (new.email <> '' and old.email is distinct from new.email)
 execute function billing.tg_users__follow_email();
 
+-- Receipts of an account go to its new owner. Of an owner who was deleted no address is left to compare with, so the
+-- customer keeps it.
+create function billing.tg_accounts__follow_owner()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
+as $$
+begin
+    perform billing._follow_email(customers.stripe_customer_id, before.email, after.email)
+    from billing.customers
+    join auth.users as before on before.id = old.owner_id
+    join auth.users as after on after.id = new.owner_id
+    where customers.account_id = new.id and customers.stripe_customer_id is not null and customers.deleted_at is null
+        and customers.livemode = billing.is_livemode() and after.email <> ''
+        and after.email is distinct from before.email
+    order by customers.stripe_customer_id;
+    return null;
+exception when others then
+    raise warning 'could not queue the new owner''s e-mail address of account % for Stripe: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+create trigger tg_accounts__follow_owner
+after update of owner_id on billing.accounts
+for each row when (old.owner_id <> new.owner_id)
+execute function billing.tg_accounts__follow_owner();
+
 -- Which of these jobs' customers are still to have another address; of several jobs of one customer, one.
 create function billing.begin_email_changes(msg_ids bigint[], ids text[])
 returns table (msg_id bigint, stripe_customer_id text, old_emails text[], new_email text)
@@ -130,7 +161,7 @@ end
 $$;
 
 revoke all on function
-    billing._follow_email, billing.tg_users__follow_email, billing.begin_email_changes, billing.record_email_change
+    billing._follow_email, billing.tg_users__follow_email, billing.tg_accounts__follow_owner, billing.begin_email_changes, billing.record_email_change
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.begin_email_changes(bigint[], text[]),

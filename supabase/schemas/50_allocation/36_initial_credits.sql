@@ -90,6 +90,11 @@ begin
                 'An earlier paid period gives fewer initial credits'
             );
         end if;
+        -- Nor can what was held of a later period be approved any more.
+        update billing.held_credits
+        set status = 'refused', reason = 'An earlier period was paid for before settings.credits_since',
+            reviewed_by = 'till backfill', reviewed_at = billing.current_time(), updated_at = now()
+        where held_credits.idempotency_key = v_key and held_credits.reviewed_at is null;
         return;
     end if;
     if v_lot.id is null or billing._is_held(v_key) then

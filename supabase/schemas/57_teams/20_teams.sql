@@ -11,13 +11,20 @@
 -- Callers: a signed-in user acts as what the verified token says; the app's own server (service_role, postgres) may do
 -- everything. Every change locks the account's row, so what is checked holds until it is written.
 
--- The team, locked; and the rank of who acts: 3 owner or the app's own server, 2 admin, 1 member.
-create function billing._lock_team(account_id uuid, out team billing.accounts, out rank integer)
+-- The team, locked; and the rank of who acts: 3 owner or the app's own server, 2 admin, 1 member. Its owners and the user
+-- are locked first: a deletion locks a user before what the user has.
+create function billing._lock_team(account_id uuid, user_id uuid default null, out team billing.accounts, out rank integer)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform from auth.users
+    where users.id = _lock_team.user_id or users.id in (
+        select account_members.user_id from billing.account_members
+        where account_members.account_id = _lock_team.account_id and account_members.role = 'owner'
+    )
+    order by users.id for key share;
     select * into team from billing.accounts where accounts.id = _lock_team.account_id for no key update;
     rank := case
         when billing._sees_every_account() then 3
@@ -201,7 +208,7 @@ as $$
 declare
     v_member billing.account_members;
 begin
-    perform billing._lock_team(add_member.account_id);
+    perform billing._lock_team(add_member.account_id, add_member.user_id);
     perform billing._check_rank(3, add_member.role);
     perform billing._check_user(add_member.user_id);
     select * into v_member from billing.account_members
@@ -228,7 +235,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_rank integer := (billing._lock_team(set_member_role.account_id)).rank;
+    v_rank integer := (billing._lock_team(set_member_role.account_id, set_member_role.user_id)).rank;
     v_member billing.account_members;
 begin
     v_member := billing._member(set_member_role.account_id, set_member_role.user_id);
@@ -319,6 +326,7 @@ declare
     v_rank integer;
     v_owner billing.account_members;
 begin
+    perform from auth.users where users.id = transfer_ownership.user_id for key share;
     if v_is_server then
         update billing.accounts
         set kind = 'team', name = coalesce(accounts.name, 'Account ' || left(accounts.id::text, 8)), updated_at = now()

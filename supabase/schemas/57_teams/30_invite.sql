@@ -63,7 +63,8 @@ declare
     v_now timestamptz := billing.current_time();
 begin
     perform billing._check_user(v_user_id);
-    -- The team is locked first, as everywhere.
+    -- The user is locked first, then the team, as everywhere.
+    perform from auth.users where users.id = v_user_id for key share;
     select * into v_invitation from billing.team_invitations
     where team_invitations.token_hash = billing._token_hash(accept_invitation.token);
     perform from billing.accounts where accounts.id = v_invitation.account_id for no key update;

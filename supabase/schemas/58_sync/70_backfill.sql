@@ -19,7 +19,7 @@ alter table billing.backfilled_lists enable row level security;
 revoke all on billing.backfilled_lists from public, anon, authenticated, service_role;
 grant select on billing.backfilled_lists to service_role;
 
--- credits_since: when the first event of Stripe arrived here, else now. restart: read all lists again.
+-- credits_since: when the first event of Stripe arrived here, or what still waits happened, else now. restart: read all lists again.
 create function billing.start_backfill(grant_current_period boolean default false, restart boolean default false)
 returns table (credits_since timestamptz, grants_current_period boolean)
 language plpgsql
@@ -31,7 +31,13 @@ declare
 begin
     select * into strict v_before from billing.settings for update;
     credits_since := date_trunc('second', coalesce(v_before.credits_since, (
-        select min(stripe_events.received_at) from billing.stripe_events
+        select least(
+            min(stripe_events.received_at),
+            -- What waits is applied later. It reports what was paid a moment before Stripe made the event.
+            min(stripe_events.created_at) filter (where stripe_events.status in ('queued', 'parked', 'dead'))
+                - interval '1 minute'
+        )
+        from billing.stripe_events
         where not stripe_events.stripe_event_id ^@ 'till_' and stripe_events.status <> 'ignored'
     ), billing.current_time()));
     grants_current_period := v_before.grants_current_period or start_backfill.grant_current_period;

@@ -103,6 +103,8 @@ begin
         raise exception 'the ledger of account % stays broken: %', v_account_id, v_broken
             using errcode = 'TB082', hint = 'Rows of the ledger are missing or edited: restore them from a backup.';
     end if;
+    -- What the running proof found is over.
+    perform billing._prove_account(v_account_id);
     select balances.balance into recalculate_account.balance from billing.credit_balances as balances
     where balances.account_id = v_account_id;
     return next;

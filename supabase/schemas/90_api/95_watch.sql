@@ -96,7 +96,8 @@ begin
 end
 $$;
 
--- Plans that cost something, have subscribers, and give neither credits nor features.
+-- Plans that cost something, have subscribers, and give neither credits nor features. The period of a live subscription
+-- ends in the future, or has just ended while its renewal is on its way: so those that ended long ago are not looked at.
 create function billing._watch_plans()
 returns void
 language plpgsql
@@ -108,10 +109,14 @@ declare
         select plans.stripe_price_id from billing.plans
         where plans.unit_amount is distinct from 0
             and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
+            and plans.usage_type = 'licensed' and plans.features = '{}'
             -- exists, so that the first subscription is enough.
             and exists (
-                select from billing.admin_plans_without_credits as without
-                where without.stripe_price_id = plans.stripe_price_id
+                select from billing.subscription_items as items
+                join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+                where items.stripe_price_id = plans.stripe_price_id
+                    and items.current_period_end > now() - interval '31 days'
+                    and subscriptions.status in ('active', 'trialing', 'past_due')
             )
         order by plans.stripe_price_id
     );
@@ -157,7 +162,8 @@ begin
         'notifications_undeliverable', '', jsonb_build_object('count', v_count, 'last_id', v_last_id)
     ) then
         perform billing._post_alert(format(
-            '%s notifications could not be delivered. Reasons: `till notifications list --status dead`.', v_count
+            '%s could not be delivered. Reasons: `till notifications list --status dead`.',
+            case v_count when 1 then '1 notification' else format('%s notifications', v_count) end
         ));
     end if;
 end
@@ -201,7 +207,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select min(stripe_events.received_at) from billing.stripe_events);
+    -- What `till` itself queued did not arrive from Stripe. The oldest events are read first, by the index.
+    return (
+        select stripe_events.received_at from billing.stripe_events
+        where not stripe_events.stripe_event_id ^@ 'till_'
+        order by stripe_events.received_at limit 1
+    );
 end
 $$;
 
@@ -239,5 +250,5 @@ to billing_worker;
 
 comment on function billing.watch() is 'Opens and ends alerts: no worker, a Stripe key that fails, paid plans without credits, undeliverable notifications. pg_cron and each worker call it once a minute.';
 comment on function billing.unreceived_events(text[]) is 'Those of these events that never arrived.';
-comment on function billing.receiving_since() is 'When the first event arrived; null if none has.';
+comment on function billing.receiving_since() is 'When the first event arrived from Stripe; null if none has.';
 comment on function billing.report_arrivals(integer, text, text, timestamptz) is 'Opens or ends the alert that Stripe has events that never arrived.';
