@@ -13,7 +13,7 @@ from tests.support import Database, account_of, create_user
 
 @pytest.fixture
 def books(database: Database) -> Iterator[tuple[Connection, UUID]]:
-    """A superuser's connection on which no trigger fires, and an account: two grants, a spend, an open hold, two budgets."""
+    """A superuser's connection on which no trigger fires, and an account: two grants, a spend, a hold, two budgets."""
     with database.connect(admin=True) as admin:
         account_id = account_of(admin, create_user(database))
         grant(admin, account_id, 100)

@@ -1255,6 +1255,97 @@ begin
 end
 $$;
 
+CREATE TABLE billing.credit_holds (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    account_id uuid NOT NULL,
+    amount billing.credits NOT NULL,
+    captured billing.credits DEFAULT 0 NOT NULL,
+    status text DEFAULT 'held'::text NOT NULL,
+    description text,
+    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
+    feature text,
+    actor text,
+    idempotency_key billing.idempotency_key NOT NULL,
+    release_key billing.idempotency_key,
+    frozen_grant_id bigint,
+    expires_in interval NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT captured_is_within_the_amount CHECK (((captured)::bigint <= (amount)::bigint)),
+    CONSTRAINT settled_holds_say_when CHECK (((status = 'held'::text) = (settled_at IS NULL))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['held'::text, 'captured'::text, 'released'::text, 'expired'::text])))
+);
+
+COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, released or expired.';
+
+COMMENT ON COLUMN billing.credit_holds.amount IS 'Credits that it sets aside; 0 for priced work that is estimated to cost nothing.';
+
+COMMENT ON COLUMN billing.credit_holds.actor IS 'Who spends the held credits, such as agent:writer.';
+
+COMMENT ON COLUMN billing.credit_holds.release_key IS 'The idempotency key of its release.';
+
+COMMENT ON COLUMN billing.credit_holds.frozen_grant_id IS 'The lot that a dispute froze; null for the app''s own holds.';
+
+CREATE FUNCTION billing._capture(hold billing.credit_holds, amount bigint, idempotency_key text, description text, metadata jsonb, release_rest boolean) RETURNS billing.credit_entries
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_hold billing.credit_holds := _capture.hold;
+    v_balance billing.credit_balances := billing._lock_balance(v_hold.account_id);
+    v_entry billing.credit_entries;
+    v_takes billing.credit_consumptions[];
+begin
+    if v_balance.spend_cap is not null then
+        -- Checked when the hold was created; counted now.
+        v_balance := billing._in_running_period(v_balance);
+        v_balance.spent_in_period := v_balance.spent_in_period + _capture.amount;
+    end if;
+
+    v_entry := billing._entry(
+        account_id => v_hold.account_id, kind => 'capture', amount => -_capture.amount, source => 'app',
+        description => _capture.description, feature => v_hold.feature,
+        metadata => _capture.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
+        idempotency_key => _capture.idempotency_key, occurred_at => billing.current_time()
+    );
+    with pins as (
+        select
+            credit_hold_lots.grant_id, credit_hold_lots.amount,
+            sum(credit_hold_lots.amount) over (
+                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
+            ) as upper
+        from billing.credit_hold_lots
+        join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
+        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
+    ),
+    captured as (
+        select pins.grant_id, least(pins.amount, _capture.amount - (pins.upper - pins.amount))::bigint as amount from pins
+        where pins.upper - pins.amount < _capture.amount
+    ),
+    unpinned as (
+        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
+        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
+    )
+    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
+    from captured;
+    if v_hold.actor is not null then
+        perform billing._count_in_budgets(
+            v_hold.account_id, v_hold.actor, _capture.amount, -_capture.amount, v_entry.occurred_at
+        );
+    end if;
+    v_balance.held := v_balance.held - _capture.amount;
+    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
+    update billing.credit_holds set captured = credit_holds.captured + _capture.amount
+    where credit_holds.id = v_hold.id
+    returning * into v_hold;
+    if _capture.release_rest or v_hold.captured = v_hold.amount then
+        perform billing._settle_hold(v_hold, 'captured');
+    end if;
+    return v_entry;
+end
+$$;
+
 CREATE FUNCTION billing._carry(account_id uuid, business_key text, amount bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -1388,38 +1479,6 @@ begin
     end if;
 end
 $$;
-
-CREATE TABLE billing.credit_holds (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    account_id uuid NOT NULL,
-    amount billing.credits NOT NULL,
-    captured billing.credits DEFAULT 0 NOT NULL,
-    status text DEFAULT 'held'::text NOT NULL,
-    description text,
-    metadata billing.metadata DEFAULT '{}'::jsonb NOT NULL,
-    feature text,
-    actor text,
-    idempotency_key billing.idempotency_key NOT NULL,
-    release_key billing.idempotency_key,
-    frozen_grant_id bigint,
-    expires_in interval NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    settled_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT captured_is_within_the_amount CHECK (((captured)::bigint <= (amount)::bigint)),
-    CONSTRAINT settled_holds_say_when CHECK (((status = 'held'::text) = (settled_at IS NULL))),
-    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['held'::text, 'captured'::text, 'released'::text, 'expired'::text])))
-);
-
-COMMENT ON TABLE billing.credit_holds IS 'Credits set aside until captured, released or expired.';
-
-COMMENT ON COLUMN billing.credit_holds.amount IS 'Credits that it sets aside; 0 for priced work that is estimated to cost nothing.';
-
-COMMENT ON COLUMN billing.credit_holds.actor IS 'Who spends the held credits, such as agent:writer.';
-
-COMMENT ON COLUMN billing.credit_holds.release_key IS 'The idempotency key of its release.';
-
-COMMENT ON COLUMN billing.credit_holds.frozen_grant_id IS 'The lot that a dispute froze; null for the app''s own holds.';
 
 CREATE FUNCTION billing._check_held(hold billing.credit_holds) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -1624,6 +1683,66 @@ begin
         raise exception 'the origin of % is not allowed', _check_redirect.parameter
             using errcode = 'TB044',
             hint = 'Set billing.settings.site_url, or add the origin (https://app.example.com) to allowed_redirect_origins.';
+    end if;
+end
+$$;
+
+CREATE TABLE billing.work_charges (
+    id bigint NOT NULL,
+    account_id uuid NOT NULL,
+    operation_price_id bigint NOT NULL,
+    quantities jsonb NOT NULL,
+    unrounded numeric NOT NULL,
+    credits billing.credits NOT NULL,
+    charged billing.credits NOT NULL,
+    on_excess text,
+    hold_id uuid,
+    entry_id bigint,
+    excess_entry_id bigint,
+    idempotency_key billing.idempotency_key NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.work_charges IS 'Priced work that was charged: quantities, the version of the price, and the entries.';
+
+COMMENT ON COLUMN billing.work_charges.unrounded IS 'What the quantities cost before rounding and the minimum, to 18 decimal places.';
+
+COMMENT ON COLUMN billing.work_charges.credits IS 'What the work costs by the price list.';
+
+COMMENT ON COLUMN billing.work_charges.charged IS 'What the account was charged; less than credits only if on_excess is clip.';
+
+COMMENT ON COLUMN billing.work_charges.on_excess IS 'The policy for work that costs more than its hold had; null without a hold.';
+
+COMMENT ON COLUMN billing.work_charges.entry_id IS 'The capture or spend; null if nothing was charged.';
+
+COMMENT ON COLUMN billing.work_charges.excess_entry_id IS 'The spend of what the hold did not have, beside the capture.';
+
+CREATE FUNCTION billing._check_same_charge(charge billing.work_charges, operation text, quantities jsonb, hold_id uuid, on_excess text, description text, metadata jsonb, actor text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if (
+        (_check_same_charge.charge).quantities, (_check_same_charge.charge).hold_id,
+        (_check_same_charge.charge).on_excess
+    ) is distinct from (
+        _check_same_charge.quantities, _check_same_charge.hold_id, _check_same_charge.on_excess
+    )
+    or not exists (
+        select from billing.operation_prices
+        where operation_prices.id = (_check_same_charge.charge).operation_price_id
+            and operation_prices.operation = _check_same_charge.operation
+    )
+    -- Work that cost nothing has no entry.
+    or exists (
+        select from billing.credit_entries
+        where credit_entries.id = (_check_same_charge.charge).entry_id
+            and (credit_entries.description, credit_entries.metadata, credit_entries.actor) is distinct from (
+                _check_same_charge.description, _check_same_charge.metadata, _check_same_charge.actor
+            )
+    ) then
+        perform billing._raise_key_reused((_check_same_charge.charge).idempotency_key);
     end if;
 end
 $$;
@@ -8317,71 +8436,6 @@ begin
 end
 $$;
 
-CREATE TABLE billing.work_charges (
-    id bigint NOT NULL,
-    account_id uuid NOT NULL,
-    operation_price_id bigint NOT NULL,
-    quantities jsonb NOT NULL,
-    unrounded numeric NOT NULL,
-    credits billing.credits NOT NULL,
-    charged billing.credits NOT NULL,
-    on_excess text,
-    hold_id uuid,
-    entry_id bigint,
-    excess_entry_id bigint,
-    idempotency_key billing.idempotency_key NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-COMMENT ON TABLE billing.work_charges IS 'Priced work that was charged: quantities, the version of the price, and the entries.';
-
-COMMENT ON COLUMN billing.work_charges.unrounded IS 'What the quantities cost before rounding and the minimum, to 18 decimal places.';
-
-COMMENT ON COLUMN billing.work_charges.credits IS 'What the work costs by the price list.';
-
-COMMENT ON COLUMN billing.work_charges.charged IS 'What the account was charged; less than credits only if on_excess is clip.';
-
-COMMENT ON COLUMN billing.work_charges.on_excess IS 'The policy for work that costs more than its hold had; null without a hold.';
-
-COMMENT ON COLUMN billing.work_charges.entry_id IS 'The capture or spend; null if nothing was charged.';
-
-COMMENT ON COLUMN billing.work_charges.excess_entry_id IS 'The spend of what the hold did not have, beside the capture.';
-
-CREATE FUNCTION billing._repeated_charge(account_id uuid, idempotency_key text, operation text, quantities jsonb, hold_id uuid, on_excess text, description text, metadata jsonb, actor text) RETURNS billing.work_charges
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_charge billing.work_charges;
-begin
-    select * into v_charge from billing.work_charges
-    where work_charges.account_id = _repeated_charge.account_id
-        and work_charges.idempotency_key = _repeated_charge.idempotency_key;
-    if found and (
-        (v_charge.quantities, v_charge.hold_id, v_charge.on_excess) is distinct from (
-            _repeated_charge.quantities, _repeated_charge.hold_id, _repeated_charge.on_excess
-        )
-        or not exists (
-            select from billing.operation_prices
-            where operation_prices.id = v_charge.operation_price_id
-                and operation_prices.operation = _repeated_charge.operation
-        )
-        -- Work that cost nothing has no entry.
-        or exists (
-            select from billing.credit_entries
-            where credit_entries.id = v_charge.entry_id
-                and (credit_entries.description, credit_entries.metadata, credit_entries.actor) is distinct from (
-                    _repeated_charge.description, _repeated_charge.metadata, _repeated_charge.actor
-                )
-        )
-    ) then
-        perform billing._raise_key_reused(_repeated_charge.idempotency_key);
-    end if;
-    return v_charge;
-end
-$$;
-
 CREATE FUNCTION billing._replace_payment_link(stripe_payment_link_id text, name text) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9657,6 +9711,11 @@ begin
     if v_balance.spend_cap is not null then
         v_balance := billing._in_running_period(v_balance);
         v_balance.spent_in_period := v_balance.spent_in_period + _spend_excess.amount;
+    end if;
+    if v_balance.has_budgets and (_spend_excess.hold).actor is not null then
+        perform billing._count_in_budgets(
+            v_balance.account_id, (_spend_excess.hold).actor, _spend_excess.amount, 0, billing.current_time()
+        );
     end if;
     return billing._post_entry(v_balance, billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -_spend_excess.amount, debt => v_debt::bigint,
@@ -12026,9 +12085,7 @@ CREATE FUNCTION billing.capture_hold(hold_id uuid, amount numeric, idempotency_k
 declare
     v_amount bigint;
     v_hold billing.credit_holds;
-    v_balance billing.credit_balances;
     v_entry billing.credit_entries;
-    v_takes billing.credit_consumptions[];
 begin
     perform billing._checked_key(capture_hold.idempotency_key, capture_hold.metadata);
     v_hold := billing._lock_hold(capture_hold.hold_id);
@@ -12054,52 +12111,10 @@ begin
         raise exception 'hold % has % credits left, % cannot be captured', v_hold.id, v_hold.amount - v_hold.captured, v_amount
             using errcode = 'TB025', hint = 'Capture what is held and spend the rest with spend_credits.';
     end if;
-    v_balance := billing._lock_balance(v_hold.account_id);
-    if v_balance.spend_cap is not null then
-        -- Checked when the hold was created; counted now.
-        v_balance := billing._in_running_period(v_balance);
-        v_balance.spent_in_period := v_balance.spent_in_period + v_amount;
-    end if;
-
-    v_entry := billing._entry(
-        account_id => v_hold.account_id, kind => 'capture', amount => -v_amount, source => 'app',
-        description => coalesce(capture_hold.description, v_hold.description), feature => v_hold.feature,
-        metadata => capture_hold.metadata, actor => v_hold.actor, hold_id => v_hold.id, key_space => 'caller',
-        idempotency_key => capture_hold.idempotency_key, occurred_at => billing.current_time()
+    return billing._capture(
+        v_hold, v_amount, capture_hold.idempotency_key, coalesce(capture_hold.description, v_hold.description),
+        capture_hold.metadata, capture_hold.release_rest
     );
-    with pins as (
-        select
-            credit_hold_lots.grant_id, credit_hold_lots.amount,
-            sum(credit_hold_lots.amount) over (
-                order by credit_grants.priority, credit_grants.expires_at, credit_grants.id
-            ) as upper
-        from billing.credit_hold_lots
-        join billing.credit_grants on credit_grants.id = credit_hold_lots.grant_id
-        where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.amount > 0
-    ),
-    captured as (
-        select pins.grant_id, least(pins.amount, v_amount - (pins.upper - pins.amount))::bigint as amount from pins
-        where pins.upper - pins.amount < v_amount
-    ),
-    unpinned as (
-        update billing.credit_hold_lots set amount = credit_hold_lots.amount - captured.amount
-        from captured where credit_hold_lots.hold_id = v_hold.id and credit_hold_lots.grant_id = captured.grant_id
-    )
-    select array_agg(row(v_entry.id, captured.grant_id, captured.amount)::billing.credit_consumptions) into v_takes
-    from captured;
-    if v_hold.actor is not null then
-        perform billing._count_in_budgets(
-            v_hold.account_id, v_hold.actor, v_amount, -v_amount, v_entry.occurred_at
-        );
-    end if;
-    v_balance.held := v_balance.held - v_amount;
-    v_entry := billing._post_entry(v_balance, v_entry, takes => v_takes);
-    update billing.credit_holds set captured = credit_holds.captured + v_amount where credit_holds.id = v_hold.id
-    returning * into v_hold;
-    if capture_hold.release_rest or v_hold.captured = v_hold.amount then
-        perform billing._settle_hold(v_hold, 'captured');
-    end if;
-    return v_entry;
 end
 $$;
 
@@ -15607,11 +15622,14 @@ begin
     end if;
     v_on_excess := coalesce(settle_work.on_excess, v_price.on_excess);
     v_description := coalesce(settle_work.description, v_hold.description);
-    v_charge := billing._repeated_charge(
-        v_hold.account_id, settle_work.idempotency_key, v_price.operation, settle_work.usage, v_hold.id, v_on_excess,
-        v_description, settle_work.metadata, v_hold.actor
-    );
-    if v_charge.id is not null then
+    select * into v_charge from billing.work_charges
+    where work_charges.account_id = v_hold.account_id
+        and work_charges.idempotency_key = settle_work.idempotency_key;
+    if found then
+        perform billing._check_same_charge(
+            v_charge, v_price.operation, settle_work.usage, v_hold.id, v_on_excess, v_description,
+            settle_work.metadata, v_hold.actor
+        );
         return v_charge;
     end if;
 
@@ -15619,6 +15637,7 @@ begin
     perform billing._check_held(v_hold);
     select priced.unrounded, priced.credits into v_charge.unrounded, v_charge.credits
     from billing._price_work(v_price, settle_work.usage) as priced;
+    perform billing._check_key_is_new(v_hold.account_id, settle_work.idempotency_key);
     v_captured := least(v_charge.credits, v_hold.amount - v_hold.captured);
     v_excess := v_charge.credits - v_captured;
     if v_excess > 0 and v_on_excess = 'refuse' then
@@ -15630,12 +15649,10 @@ begin
     end if;
 
     if v_captured > 0 then
-        v_charge.entry_id := (billing.capture_hold(
-            hold_id => v_hold.id, amount => v_captured, idempotency_key => settle_work.idempotency_key,
-            description => v_description, metadata => settle_work.metadata, release_rest => true
+        v_charge.entry_id := (billing._capture(
+            v_hold, v_captured, settle_work.idempotency_key, v_description, settle_work.metadata, release_rest => true
         )).id;
     else
-        perform billing._check_key_is_new(v_hold.account_id, settle_work.idempotency_key);
         perform billing.release_hold(v_hold.id, settle_work.idempotency_key);
     end if;
     if v_excess > 0 and v_captured > 0 then
@@ -15948,15 +15965,17 @@ begin
     perform billing._checked_actor(spend_work.actor);
     -- Before the price is read, so that of two calls with one key the second finds the charge of the first.
     v_balance := billing._lock_balance(spend_work.account_id);
-    v_charge := billing._repeated_charge(
-        spend_work.account_id, spend_work.idempotency_key, spend_work.operation, spend_work.quantities, null, null,
-        spend_work.description, spend_work.metadata, spend_work.actor
-    );
-    if v_charge.id is not null then
+    select * into v_charge from billing.work_charges
+    where work_charges.account_id = spend_work.account_id
+        and work_charges.idempotency_key = spend_work.idempotency_key;
+    if found then
+        perform billing._check_same_charge(
+            v_charge, spend_work.operation, spend_work.quantities, null, null, spend_work.description,
+            spend_work.metadata, spend_work.actor
+        );
         return v_charge;
     end if;
 
-    perform billing._check_key_is_new(spend_work.account_id, spend_work.idempotency_key);
     v_price := billing._operation_price(spend_work.operation, billing.current_time());
     select priced.unrounded, priced.credits into v_charge.unrounded, v_charge.credits
     from billing._price_work(v_price, spend_work.quantities) as priced;
@@ -15966,8 +15985,11 @@ begin
             idempotency_key => spend_work.idempotency_key, description => spend_work.description,
             metadata => spend_work.metadata, feature => spend_work.operation, actor => spend_work.actor
         )).id;
-    elsif not v_balance.may_spend then
-        perform billing._check_may_spend(spend_work.account_id);
+    else
+        perform billing._check_key_is_new(spend_work.account_id, spend_work.idempotency_key);
+        if not v_balance.may_spend then
+            perform billing._check_may_spend(spend_work.account_id);
+        end if;
     end if;
     insert into billing.work_charges (
         account_id, operation_price_id, quantities, unrounded, credits, charged, entry_id, idempotency_key, occurred_at
@@ -20658,22 +20680,7 @@ ALTER TABLE ONLY billing.team_invitations
     ADD CONSTRAINT team_invitations_invited_by_fkey FOREIGN KEY (invited_by) REFERENCES auth.users(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY billing.work_charges
-    ADD CONSTRAINT work_charges_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
-
-ALTER TABLE ONLY billing.work_charges
-    ADD CONSTRAINT work_charges_entry_id_fkey FOREIGN KEY (entry_id) REFERENCES billing.credit_entries(id);
-
-ALTER TABLE ONLY billing.work_charges
-    ADD CONSTRAINT work_charges_excess_entry_id_fkey FOREIGN KEY (excess_entry_id) REFERENCES billing.credit_entries(id);
-
-ALTER TABLE ONLY billing.work_charges
-    ADD CONSTRAINT work_charges_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES billing.work_holds(hold_id);
-
-ALTER TABLE ONLY billing.work_charges
     ADD CONSTRAINT work_charges_operation_price_id_fkey FOREIGN KEY (operation_price_id) REFERENCES billing.operation_prices(id);
-
-ALTER TABLE ONLY billing.work_holds
-    ADD CONSTRAINT work_holds_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES billing.credit_holds(id);
 
 ALTER TABLE ONLY billing.work_holds
     ADD CONSTRAINT work_holds_operation_price_id_fkey FOREIGN KEY (operation_price_id) REFERENCES billing.operation_prices(id);
