@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 
 from cli.plans.catalogue import stripe_account
 from cli.plans.changes import steps
+from cli.plans.database import push_database
 from cli.plans.push import take
 from cli.plans.read import read_plan_file
 from cli.plans.sync import sync_catalogue
@@ -78,7 +79,7 @@ def example_functions() -> Path:
 
 
 def stock(settings: dict[str, str]) -> None:
-    """Push the example plan file to the local Stripe, sync it to the database, allow plan changes in the portal."""
+    """Push the example plan file to the local Stripe and the database, and allow plan changes in the portal."""
     path = example_directory() / "plans.toml"
     with (
         psycopg.Connection[dict[str, Any]].connect(
@@ -86,8 +87,10 @@ def stock(settings: dict[str, str]) -> None:
         ) as connection,
         stripe_account(Settings.from_env(settings)) as account,
     ):
-        take(account, steps(read_plan_file(path), account.read_catalogue(_quietly)), _quietly)
+        file = read_plan_file(path)
+        take(account, steps(file, account.read_catalogue(_quietly)), _quietly)
         sync_catalogue(connection, account, account.read_catalogue(_quietly), _quietly)
+        push_database(connection, file, yes=True)
     _let_plans_be_changed(settings)
 
 

@@ -65,8 +65,10 @@ def test_a_click_is_paid_once_however_often_it_is_sent(ask: Ask, shop: Shop, acc
     assert len({answer.text for answer in answers}) == 1
     assert len(answers[0].json()["lines"]) == 3
     assert balance(shop, account_id) == 35
-    assert told(ask(topic="the moon", click=click)) == (409, "another_topic")
-    assert ask(topic="the moon", click=str(uuid4())).json()["balance"] == 10
+    assert answers[0].json()["credits"] == 25
+    assert told(ask(topic="the moon", click=click)) == (409, "another_poem")
+    assert told(ask(topic="the sea", click=click, lines=5)) == (409, "another_poem")
+    assert ask(topic="the moon", click=str(uuid4())).json()["credits"] == 25
     assert told(ask(topic="the moon", click=str(uuid4()))) == (402, "not_enough_credits")
     assert balance(shop, account_id) == 10
 
@@ -103,7 +105,7 @@ def test_a_member_spends_the_credits_of_the_team(
         wish = {"topic": "the sea", "account_id": str(team)}
         assert told(ask(**wish, click=str(uuid4()))) == (403, "account_forbidden")
         conn.execute("select billing.add_member(%s, %s)", [team, user_id])
-    assert ask(**wish, click=str(uuid4())).json()["balance"] == 35
+    assert ask(**wish, click=str(uuid4())).json()["credits"] == 25
     assert (balance(shop, team), balance(shop, account_id)) == (35, 60)
 
 
@@ -113,6 +115,8 @@ def test_a_member_spends_the_credits_of_the_team(
         {"topic": "", "click": "$id"},
         {"topic": " ", "click": "$id"},
         {"topic": 7, "click": "$id"},
+        {"topic": "the sea", "click": "$id", "lines": 4},
+        {"topic": "the sea", "click": "$id", "lines": "3"},
         {"topic": "x" * 61, "click": "$id"},
         {"topic": "the sea"},
         {"topic": "the sea", "click": "again"},
@@ -126,8 +130,8 @@ def test_a_member_spends_the_credits_of_the_team(
         {"content": ""},
     ],
     ids=[
-        "empty", "blank", "number", "long", "no-click", "no-id", "list", "nul", "half-a-pair", "no-account", "null",
-        "array", "text", "nothing",
+        "empty", "blank", "number", "four-lines", "lines-text", "long", "no-click", "no-id", "list", "nul",
+        "half-a-pair", "no-account", "null", "array", "text", "nothing",
     ],
 )  # fmt: skip
 def test_what_is_no_wish_costs_nothing(ask: Ask, shop: Shop, account_id: UUID, body: dict[str, Any]) -> None:
@@ -137,6 +141,11 @@ def test_what_is_no_wish_costs_nothing(ask: Ask, shop: Shop, account_id: UUID, b
     }
     assert told(ask(**sent)) == (400, "invalid_request")
     assert balance(shop, account_id) == 60
+
+
+def test_a_longer_poem_costs_more(ask: Ask, shop: Shop, account_id: UUID) -> None:
+    answer = ask(topic="the sea", click=str(uuid4()), lines=5).json()
+    assert (len(answer["lines"]), answer["credits"], balance(shop, account_id)) == (5, 35, 25)
 
 
 def test_a_frozen_account_writes_nothing(ask: Ask, shop: Shop, account_id: UUID) -> None:

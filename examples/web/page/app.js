@@ -91,17 +91,20 @@ function greet() {
 
 async function enter(session) {
   following.stop();
-  for (const id of ["signed-in", "app", "shop", "team", "past"]) {
-    $(id).hidden = !session;
-  }
+  $("signed-in").hidden = !session;
   $("door").hidden = Boolean(session);
   $("email").textContent = session?.user.email ?? "";
   show($("problem"), null);
+  if (session) {
+    // First, because everything that follows is for an account.
+    await acceptInvitation();
+    await loadAccounts();
+    if (session.user.id !== userId) return;
+  }
+  for (const id of ["app", "shop", "team", "past"]) $(id).hidden = !session;
   await loadPlans();
   if (!session) return;
-  await loadPacks();
-  await acceptInvitation();
-  await loadAccounts();
+  await Promise.all([loadPacks(), showPrice()]);
   if (session.user.id !== userId) return;
   showAccount();
 }
@@ -162,13 +165,14 @@ $("sign-out").addEventListener("click", () => {
 $("write").addEventListener("submit", (event) => {
   event.preventDefault();
   pressed(event.submitter, async () => {
-    click ??= { id: crypto.randomUUID(), topic: $("topic").value };
-    if (click.topic !== $("topic").value) {
-      click = { id: crypto.randomUUID(), topic: $("topic").value };
+    const wish = { topic: $("topic").value, lines: Number($("lines").value) };
+    if (click?.topic !== wish.topic || click.lines !== wish.lines) {
+      click = { id: crypto.randomUUID(), ...wish };
     }
     try {
       const { lines } = await invoke("haiku", {
         topic: click.topic,
+        lines: click.lines,
         click: click.id,
         account_id: account().account_id,
       });
@@ -191,6 +195,17 @@ async function reloadAccounts() {
   await loadAccounts();
   showAccount();
 }
+
+/** What the price list asks for the chosen form. */
+async function showPrice() {
+  const { data } = await supabase.rpc("estimate_work", {
+    operation: "poem",
+    quantities: { lines: Number($("lines").value) },
+  });
+  $("price").textContent = data ? `${data[0].credits} credits` : "";
+}
+
+$("lines").addEventListener("change", showPrice);
 
 $("account").addEventListener("change", () => {
   switchTo($("account").value);

@@ -1,4 +1,4 @@
-/** A seed → a haiku, the same one for the same seed. In your app this is the work that costs something. */
+/** A seed and a number of lines → a haiku or a tanka, the same one for the same seed. In your app this is the work that costs something. */
 
 const FIRST = [
   "An old silent pond",
@@ -22,12 +22,28 @@ const THIRD = [
   "morning pays it back",
 ];
 
-export function haiku(seed: string): string[] {
+const FOURTH = [
+  "the cups are still warm",
+  "a door somewhere is open",
+  "and the dog asleep",
+  "the clock has not been wound",
+  "under the one star",
+];
+const FIFTH = [
+  "nothing is missing tonight",
+  "tomorrow can wait for us",
+  "the letters answer themselves",
+  "whoever comes is at home",
+  "the snow keeps its own accounts",
+];
+const LINES = [FIRST, SECOND, THIRD, FOURTH, FIFTH];
+
+export function haiku(seed: string, lines: number): string[] {
   let state = 2166136261; // FNV-1a
   for (const byte of new TextEncoder().encode(seed)) {
     state = Math.imul(state ^ byte, 16777619) >>> 0;
   }
-  return [FIRST, SECOND, THIRD].map((lines, part) =>
-    lines[Math.floor(state / lines.length ** part) % lines.length]
+  return LINES.slice(0, lines).map((choice, part) =>
+    choice[Math.floor(state / choice.length ** part) % choice.length]
   );
 }

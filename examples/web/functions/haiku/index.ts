@@ -4,7 +4,8 @@
 import { withSupabase } from "@supabase/server";
 import { haiku } from "./haiku.ts";
 
-const PRICE_CREDITS = 25;
+const OPERATION = "poem"; // in the price list
+const LENGTHS = [3, 5];
 const TOPIC_MAX = 60;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -15,7 +16,7 @@ const REFUSALS: Record<string, [number, string, string]> = {
     "not_enough_credits",
     "Not enough credits: a plan or a pack brings more.",
   ],
-  TB002: [409, "another_topic", "This click was for another topic."],
+  TB002: [409, "another_poem", "This click was for another poem."],
   TB003: [403, "account_frozen", "This account is frozen."],
   TB091: [
     402,
@@ -31,7 +32,7 @@ export default {
     { auth: "user", audience: "authenticated" },
     async (request, { supabase, supabaseAdmin, userClaims }) => {
       // Also `null` and `[]` are JSON.
-      const { topic, click, account_id } = Object(
+      const { topic, click, lines = 3, account_id } = Object(
         await request.json().catch(() => null),
       );
       if (
@@ -41,6 +42,9 @@ export default {
       }
       if (topic.length > TOPIC_MAX) {
         return refusal(400, "invalid_request", "The topic is too long.");
+      }
+      if (!LENGTHS.includes(lines)) {
+        return refusal(400, "invalid_request", "A poem has 3 lines or 5.");
       }
       if (account_id != null && !isId(account_id)) {
         return refusal(400, "invalid_request", "Send an account's id.");
@@ -56,13 +60,13 @@ export default {
       // The click's id is the idempotency key: sent again, it spends nothing more, and it cannot be used for another
       // topic.
       const spent = account.error ? account : await supabaseAdmin.rpc(
-        "spend_credits",
+        "spend_work",
         {
           account_id: account_id ?? account.data,
-          amount: PRICE_CREDITS,
+          operation: OPERATION,
+          quantities: { lines },
           idempotency_key: `haiku:${click}`,
-          description: `Haiku: ${topic.trim()}`,
-          feature: "haiku",
+          description: `${lines === 3 ? "Haiku" : "Tanka"}: ${topic.trim()}`,
           // Whose budget it counts in, where an owner of the team has set one.
           actor: `member:${userClaims!.id}`,
         },
@@ -73,8 +77,10 @@ export default {
         console.error(JSON.stringify(spent.error));
         return refusal(503, "try_again", "The credits could not be spent.");
       }
-      const lines = haiku(`${click} ${topic.trim()}`);
-      return Response.json({ lines, balance: spent.data.balance_after });
+      return Response.json({
+        lines: haiku(`${click} ${topic.trim()}`, lines),
+        credits: spent.data.charged,
+      });
     },
   ),
 };
