@@ -62,14 +62,11 @@ class _Connection(psycopg.Connection[Any]):
 def _taken_from(connection: psycopg.Connection[Any]) -> PGconn:
     """The session of a connection, which is closed without it."""
     pgconn, connection.pgconn = connection.pgconn, PGconn()
-    pgconn.notice_handler = pgconn.notify_handler = None
     return pgconn
 
 
 def _is_like_new(pgconn: PGconn) -> bool:
-    """Let a session forget its test; False if it is broken or busy."""
-    if pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-        pgconn.exec_(b"rollback")
+    """Let a session forget its test; False if it is broken, busy or in a transaction."""
     if pgconn.transaction_status != TransactionStatus.IDLE:
         return False
     is_done = pgconn.exec_(_FORGET).status == ExecStatus.TUPLES_OK

@@ -93,7 +93,7 @@ def local() -> Iterator[Local]:
 
 def install(wheel: Path, venv: Path) -> str:
     """`pip install` in a fresh environment → a note on where the dependencies came from."""
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=LIMIT_SECONDS)
     pip = [venv / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     whole = subprocess.run(
         [*pip, "-c", ROOT / "constraints.txt", wheel],
