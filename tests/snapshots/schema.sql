@@ -9818,7 +9818,7 @@ begin
     if v_lot.entry_id is null then
         return 0;
     end if;
-    return v_lot.held + v_lot.amount - v_lot.remaining - v_lot.lapsed - coalesce((
+    return v_lot.amount - v_lot.remaining + v_lot.held - v_lot.lapsed - coalesce((
         select sum(credit_consumptions.amount)
         from (
             select credit_revocations.entry_id from billing.credit_revocations

@@ -134,6 +134,14 @@ def test_what_is_held_of_a_lot_is_its_shortfall_and_stays_held(
     assert discrepancies(app) == []
 
 
+def test_the_largest_lot_is_revoked_beside_a_hold(app: Connection, account: UUID) -> None:
+    grant(app, account, 2**63 - 1)
+    hold(app, account, 10)
+    [lot] = lots(app, account)
+    taken = revoke(app, lot["id"])
+    assert (taken["taken"], taken["shortfall"]) == (2**63 - 11, 10)
+
+
 @EACH_POLICY
 def test_what_lapsed_of_a_lot_is_no_shortfall(
     app: Connection, admin: Connection, account: UUID, policy: str
