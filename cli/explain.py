@@ -147,6 +147,9 @@ _DISPUTES: LiteralString = """
 _REVIEWS: LiteralString = """
     select id, amount from billing.admin_credit_reviews where account_id = %(account_id)s and status = 'pending'
 """
+_FREE: LiteralString = """
+    select rule, reason from billing.explain_free_credits(%(account_id)s) where reason = any (%(explained)s)
+"""
 _UNPAID: LiteralString = """
     select stripe_invoice_id, status, hosted_invoice_url from billing.invoices
     where account_id = %(account_id)s and status in ('open', 'uncollectible') order by invoiced_at desc limit 5
@@ -189,6 +192,16 @@ _KINDS = {
     "trial": "trial credits",
     "pack": "credit pack",
     "recharge": "auto-recharge",
+    "free_credits": "free credits",
+}
+_NO_FREE_CREDITS = {
+    "unconfirmed": ("neither an e-mail address nor a phone number is confirmed", "the user confirms one"),
+    "same_person": (
+        "another account of the same person gets them",
+        "nothing, or grant some with till credits grant",
+    ),
+    "subscribed": ("the account has a subscription", "nothing: they come back when it ends"),
+    "banned": ("the user is banned", "lift the ban in Supabase"),
 }
 
 
@@ -248,6 +261,7 @@ def find_customers(conn: Connection, search: str) -> Sequence[Row]:
 def case_of(conn: Connection, account_id: object, *, is_proved: bool) -> Case:
     """The case of an account that exists. `is_proved`: also check every entry of its ledger."""
     asked = {
+        "explained": list(_NO_FREE_CREDITS),
         "account_id": account_id,
         "limit": TIMELINE_MAX,
         "payments": PAYMENTS_MAX,
@@ -409,12 +423,20 @@ def _of_review(each: Row) -> Finding:
     )
 
 
+def _of_free_credits(each: Row) -> Finding:
+    why, mend = _NO_FREE_CREDITS[each["reason"]]
+    return Finding(
+        "no_free_credits", f"no free credits by the rule {each['rule']}: {why}", mend, "warning", each["rule"]
+    )
+
+
 _FINDINGS: tuple[tuple[LiteralString, Callable[[Row], Finding]], ...] = (
     (_WITHOUT_CREDITS, _of_plan),
     (_WAITING_MONTHS, _of_months),
     (_UNPAID, _of_invoice),
     (_DISPUTES, _of_dispute),
     (_REVIEWS, _of_review),
+    (_FREE, _of_free_credits),
 )
 
 

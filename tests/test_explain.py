@@ -112,6 +112,51 @@ def test_a_grant_that_is_gone_is_missing_and_named(
     assert "missing" in explain("cus_1", "--")
 
 
+def test_free_credits_are_shown_until_they_are_used_up(
+    conn: psycopg.Connection, ada: UUID, explain: Explain
+) -> None:
+    conn.execute("select billing.set_free_credits('welcome', 50, 'once')")
+    conn.execute("select billing.allocate_due_credits()")
+    [case] = explain(str(ada))
+    [payment] = case["payments"]
+    assert (payment["what"], payment["status"]) == ("free credits", "free")
+    [credits] = payment["credits"]
+    assert (credits["worth"], credits["posted"], credits["remaining"], credits["state"]) == (
+        50,
+        50,
+        50,
+        "granted",
+    )
+    assert "no_free_credits" not in findings(case)
+    conn.execute("select billing.spend_credits(%s, 50, 'job')", [ada])
+    [case] = explain(str(ada))
+    assert case["payments"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            "update auth.users set email_confirmed_at = null",
+            "neither an e-mail address nor a phone number is confirmed",
+        ),
+        ("update auth.users set banned_until = now() + interval '1 day'", "the user is banned"),
+        (None, "another account of the same person gets them"),
+    ],
+)
+def test_why_an_account_gets_no_free_credits(
+    database: Database, conn: psycopg.Connection, explain: Explain, change: str | None, why: str
+) -> None:
+    conn.execute("select billing.set_free_credits('daily', 50, 'day')")
+    create_user(database, "eve@example.com")
+    eve = account_of(conn, create_user(database, "eve+2@example.com"))
+    if change is not None:
+        with database.connect(admin=True) as admin:
+            admin.execute(change + " where email = 'eve+2@example.com'")
+    [case] = explain(str(eve))
+    assert findings(case)["no_free_credits"][0] == f"no free credits by the rule daily: {why}"
+
+
 def test_months_of_a_paused_subscription_wait_with_the_reason(
     conn: psycopg.Connection, ada: UUID, explain: Explain
 ) -> None:

@@ -91,12 +91,13 @@ def push(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Push a plan file to Stripe, sync the database from Stripe, then write the price list of operations.
+    """Push a plan file to Stripe, sync the database from Stripe, then write operations and free credits.
 
     A new amount, currency or interval makes a new price that takes the lookup key over.
     The old one is archived and keeps its subscribers.
     A changed operation gets a new version. Open holds and past charges keep theirs.
     Plans and operations that the file does not mention are left alone.
+    If the file has [free_credits], rules that are not in it end.
     """
     from cli.plans.catalogue import stripe_account, stripe_settings
     from cli.plans.database import push_database
@@ -137,7 +138,7 @@ def push(
         print_changes(result)
     if in_database:
         changed = sum(step.writes for step in in_database)
-        err.print(f"changed in the price list: {changed:,}", style="dim", highlight=False)
+        err.print(f"changed in the database: {changed:,}", style="dim", highlight=False)
     if result is not None:
         _finish(result)
 

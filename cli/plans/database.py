@@ -38,13 +38,15 @@ class Section:
     """A section of the plan file that is a table of the database.
 
     `held` reads rows as the file describes them: `key`, `name` (the row's table in the file) and `facts`, an object of
-    texts. `declared` gives the arguments of the function `write` for each table of the file.
+    texts. `declared` gives the arguments of the function `write` for each table of the file. `end` is called with the
+    name of each row that the file, if it has the section, does not declare; None: such rows are left alone.
     """
 
     kind: str
     held: LiteralString
     declared: Callable[[PlanFile], Mapping[str, Mapping[str, Any]]]
     write: LiteralString
+    end: LiteralString | None = None
 
 
 def _operations(file: PlanFile) -> dict[str, dict[str, Any]]:
@@ -103,7 +105,35 @@ where prices.valid_from >= (
 order by prices.operation, prices.valid_from
 """
 
-SECTIONS = (Section("operation", _OPERATIONS, _operations, "billing.set_operation_price"),)
+
+def _free_credits(file: PlanFile) -> dict[str, dict[str, Any]]:
+    return {key: {"name": key, **rule.model_dump()} for key, rule in file.free_credits.items()}
+
+
+_FREE_CREDITS: LiteralString = """
+select
+    name, name as key, jsonb_build_object(
+        'credits', credits::text, 'every', every, 'expires', expires, 'description', description,
+        'until_subscribed', case when until_subscribed then 'yes' else 'no' end,
+        'once_per_person', case when once_per_person then 'yes' else 'no' end,
+        'active', case when active then 'yes' else 'no' end
+    ) || case when for_accounts_since is null then '{}' else jsonb_build_object(
+        'for_accounts_since', to_char(for_accounts_since at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+    ) end as facts
+from billing.free_credits
+order by name
+"""
+
+SECTIONS = (
+    Section("operation", _OPERATIONS, _operations, "billing.set_operation_price"),
+    Section(
+        "free credits",
+        _FREE_CREDITS,
+        _free_credits,
+        "billing.set_free_credits",
+        end="billing.end_free_credits",
+    ),
+)
 
 
 def push_database(conn: Connection, file: PlanFile, *, yes: bool) -> list[DatabaseStep]:
@@ -117,6 +147,10 @@ def _push(conn: Connection, section: Section, file: PlanFile) -> Iterator[Databa
     before = _held(conn, section)
     for arguments in declared.values():
         call(conn, section.write, **arguments)
+    if section.end is not None and section.kind.replace(" ", "_") in file.model_fields_set:
+        for name, facts in before.values():
+            if name not in declared and facts["active"] == "yes":
+                call(conn, section.end, name=name)
     after = _held(conn, section)
     for key, (name, facts) in after.items():
         old = before.get(key)

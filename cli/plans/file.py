@@ -21,7 +21,9 @@ from pydantic import (
 
 from cli.plans.rules import (
     CREDITS_MAX,
+    DESCRIPTION_LENGTH_MAX,
     EXPIRES_AFTER,
+    FREE_EXPIRES,
     LIMIT_MAX,
     LOOKUP_KEY_LENGTH_MAX,
     METADATA_VALUE_LENGTH_MAX,
@@ -35,6 +37,7 @@ from cli.plans.rules import (
     Column,
     Credits,
     Currency,
+    Every,
     Flag,
     Interval,
     Markup,
@@ -59,6 +62,7 @@ from cli.plans.rules import (
     per_unit_text,
     rate_table,
     rates_table,
+    rule_name,
     seats_text,
     table,
     whole,
@@ -232,6 +236,35 @@ class Operation(_Table):
     valid_from: Moment | None = None
 
 
+class FreeCredits(_Table):
+    """Credits without a subscription, by the rule's name."""
+
+    credits: Annotated[int, whole(1, CREDITS_MAX, "credits")]
+    every: Annotated[Every, one_of(Every)]
+    expires: (
+        Annotated[Text, matching(FREE_EXPIRES, 'period_end, never or a time such as "30 days"')] | None
+    ) = None
+    description: Annotated[
+        Text,
+        matching(
+            re.compile(rf"(?s).{{1,{DESCRIPTION_LENGTH_MAX}}}"),
+            f"at most {DESCRIPTION_LENGTH_MAX} characters",
+        ),
+    ] = "Free credits"
+    until_subscribed: Flag = False
+    once_per_person: Flag = True
+    for_accounts_since: Moment | None = None
+    active: Flag = True
+
+    @model_validator(mode="after")
+    def _ends_with_a_period_that_it_has(self) -> Self:
+        if self.every == "once" and self.expires == "period_end":
+            raise wrong(
+                'expires is period_end, and credits that are granted once have no period: write "30 days"'
+            )
+        return self
+
+
 _PriceKey = Annotated[str, name(LOOKUP_KEY_LENGTH_MAX)]
 _IsTable = BeforeValidator(table)
 
@@ -253,6 +286,10 @@ class PlanFile(BaseModel):
         dict[Annotated[str, name(OPERATION_LENGTH_MAX)], Annotated[Operation, _IsTable]], _IsTable
     ] = {}
 
+    free_credits: Annotated[
+        dict[Annotated[str, AfterValidator(rule_name)], Annotated[FreeCredits, _IsTable]], _IsTable
+    ] = {}
+
     @field_validator("products")
     @classmethod
     def _have_ids_of_their_own(cls, products: dict[str, Product]) -> dict[str, Product]:
@@ -264,7 +301,12 @@ class PlanFile(BaseModel):
 
     @model_validator(mode="after")
     def _know_their_names(self) -> Self:
-        for key, named in (*self.products.items(), *self.prices.items(), *self.operations.items()):
+        for key, named in (
+            *self.products.items(),
+            *self.prices.items(),
+            *self.operations.items(),
+            *self.free_credits.items(),
+        ):
             named.set_key(key)
         return self
 

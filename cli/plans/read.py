@@ -19,13 +19,19 @@ from cli.plans.file import (
     CustomAmount,
     CustomPack,
     FixedPack,
+    FreeCredits,
     Operation,
     Plan,
     PlanFile,
     Product,
 )
 
-_SECTIONS: dict[str, type[BaseModel]] = {"products": Product, "plans": Plan, "operations": Operation}
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "products": Product,
+    "plans": Plan,
+    "operations": Operation,
+    "free_credits": FreeCredits,
+}
 
 
 class BadPlanFile(CliError):
@@ -56,8 +62,10 @@ def read_plan_file(path: Path) -> PlanFile:
         lines = text.splitlines()
         found = [_problem(error, lines) for error in refused.errors(include_url=False)]
         raise BadPlanFile([f"{path}:{line}: {problem}" for line, problem in sorted(found)]) from None
-    if not file.prices and not file.operations:
-        raise BadPlanFile([f"{path}: declares no plans, packs or operations: write [plans.<lookup key>]"])
+    if not file.prices and not file.operations and "free_credits" not in file.model_fields_set:
+        raise BadPlanFile(
+            [f"{path}: declares no plans, packs, operations or free credits: write [plans.<lookup key>]"]
+        )
     return file
 
 

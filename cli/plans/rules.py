@@ -39,6 +39,9 @@ OPERATION_LENGTH_MAX = 200
 UNIT_LENGTH_MAX = 100
 LIMIT_MAX = 10**15  # of credits in a limit or a minimum
 COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,62}")
+RULE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+FREE_EXPIRES = re.compile(r"period_end|never|[1-9][0-9]{0,3} (day|week|month|year)s?")
+DESCRIPTION_LENGTH_MAX = 200
 EXPIRES_AFTER = re.compile(r"[1-9][0-9]{0,3} (day|month|year)s?")
 CREDITS_PER_UNIT = re.compile(r"[0-9]{1,12}([.][0-9]{1,6})?")
 
@@ -200,6 +203,13 @@ def component(name: str) -> str:
     return name
 
 
+def rule_name(name: str) -> str:
+    """The name of a rule, which is part of the keys of its grants."""
+    if not RULE.fullmatch(name):
+        raise wrong("is not a name: use lower-case letters, digits and _, at most 63 characters")
+    return name
+
+
 def rate_table(value: object) -> object:
     """A rate; a number alone is credits for one."""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -266,6 +276,7 @@ Markup = Annotated[Decimal, decimal(MARKUP_MIN, MARKUP_MAX, MARKUP_PLACES_MAX)]
 Moment = Annotated[datetime, BeforeValidator(moment)]
 Rounding = Literal["up", "half_up", "down"]
 OnExcess = Literal["debt", "clip", "refuse"]
+Every = Literal["once", "day", "week", "month"]
 OnProration = Literal["delta", "full", "none"]
 OnDowngrade = Literal["take_back", "keep"]
 OnCancel = Literal["period_end", "stop"]

@@ -365,7 +365,7 @@ comment on column billing.settings.stripe_account_id is 'The Stripe account of t
 comment on column billing.settings.credits_since is 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
 comment on column billing.settings.grants_current_period is 'True if a period that was paid for before credits_since gives the credits of its time after it.';
 comment on column billing.settings.initial_credits_per is 'Initial credits are granted once for each account and product, or once for each account.';
-comment on column billing.settings.seen_card_policy is 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
+comment on column billing.settings.seen_card_policy is 'What happens to initial, trial and free credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
 comment on column billing.settings.shortfall_policy is 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
 comment on column billing.settings.past_due_keeps_features is 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
 comment on column billing.settings.site_url is 'The app''s address: Stripe redirects users here unless a request names another page.';
@@ -9563,9 +9563,332 @@ revoke all on function billing._time_of_account from public, anon, authenticated
 
 comment on table billing.test_clocks is 'Stripe test clocks and the time of their subscriptions.';
 
+-- 50_allocation/19_free_credits.sql
+
+-- Free credits without a subscription: rules, and for each account when it is due for which.
+--
+-- Invariant: an account gets a rule's credits once for each period: once at all, or each calendar day, week or month in UTC.
+-- Of a rule that is once_per_person, one account of a person gets them: a person is a confirmed e-mail address without its
+-- alias (or a confirmed phone number), and the first account that was granted keeps it. If that account's user is deleted,
+-- another account of the person goes on, without the period that was granted.
+--
+-- free_credits          the rules, written by set_free_credits (`till plans push`). Never deleted: an ended rule is not active
+-- free_credit_slots     accounts and rules: the last granted period, and when the next one is due
+-- free_credit_persons   which account is a person's; a hash, because it outlives the address
+-- Only functions write; service_role reads. 43_grant_free_credits grants what is due.
+
+create table billing.free_credits (
+    name text primary key,
+    credits billing.positive_credits not null,
+    every text not null,
+    expires text not null,
+    description text not null,
+    until_subscribed boolean not null,
+    once_per_person boolean not null,
+    for_accounts_since timestamptz,
+    active boolean not null,
+    valid_from timestamptz not null,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint name_is_a_word check (name ~ '^[a-z][a-z0-9_]{0,62}$'),
+    constraint every_is_known check (every in ('once', 'day', 'week', 'month')),
+    constraint expires_is_known check (expires ~ '^(period_end|never|[1-9][0-9]{0,3} (day|week|month|year)s?)$'),
+    constraint credits_granted_once_have_no_period check (every <> 'once' or expires <> 'period_end'),
+    constraint description_has_1_to_200_characters check (length(description) between 1 and 200)
+);
+
+create table billing.free_credit_slots (
+    rule text not null references billing.free_credits (name),
+    account_id uuid not null references billing.accounts (id),
+    granted_for timestamptz,
+    granted billing.credits not null default 0,
+    next_at timestamptz,
+    primary key (account_id, rule)
+);
+
+create index free_credit_slots_due on billing.free_credit_slots (next_at) where next_at is not null;
+create index free_credit_slots_rule on billing.free_credit_slots (rule);
+
+create table billing.free_credit_persons (
+    rule text not null references billing.free_credits (name),
+    person text not null,
+    account_id uuid not null references billing.accounts (id),
+    created_at timestamptz not null default now(),
+    primary key (rule, person)
+);
+
+create index free_credit_persons_account on billing.free_credit_persons (account_id);
+
+alter table billing.free_credits enable row level security;
+alter table billing.free_credit_slots enable row level security;
+alter table billing.free_credit_persons enable row level security;
+
+revoke all on billing.free_credits, billing.free_credit_slots, billing.free_credit_persons
+from public, anon, authenticated, service_role;
+grant select on billing.free_credits, billing.free_credit_slots, billing.free_credit_persons to service_role;
+
+-- A person by a confirmed address: without what follows a plus, and of Gmail also without dots, because all of these are
+-- one mailbox. Without one, by a confirmed phone number; null: neither is confirmed.
+create function billing._person_of(
+    email text, email_confirmed_at timestamptz, phone text, phone_confirmed_at timestamptz
+)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_parts text[];
+begin
+    if _person_of.email_confirmed_at is not null and _person_of.email <> '' then
+        v_parts := regexp_match(lower(btrim(_person_of.email)), '^([^+]+).*@([^@]+)$');
+        if v_parts is null then
+            v_parts := array[lower(_person_of.email), ''];
+        elsif v_parts[2] in ('gmail.com', 'googlemail.com') then
+            v_parts := array[replace(v_parts[1], '.', ''), 'gmail.com'];
+        end if;
+    elsif _person_of.phone_confirmed_at is not null and _person_of.phone <> '' then
+        v_parts := array['phone', _person_of.phone];
+    else
+        return null;
+    end if;
+    return encode(sha256(convert_to(v_parts[1] || '@' || v_parts[2], 'UTF8')), 'hex');
+end
+$$;
+
+-- The start of the running period; of credits granted once, the beginning of time.
+create function billing._free_period(every text, moment timestamptz)
+returns timestamptz
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case when _free_period.every = 'once' then '-infinity'
+        else date_trunc(_free_period.every, _free_period.moment at time zone 'utc') at time zone 'utc' end;
+end
+$$;
+
+-- The start of the period after it; null: there is none.
+create function billing._next_free_period(every text, period timestamptz)
+returns timestamptz
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case when _next_free_period.every <> 'once' then
+        (_next_free_period.period at time zone 'utc' + ('1 ' || _next_free_period.every)::interval) at time zone 'utc'
+    end;
+end
+$$;
+
+-- The business key of a period's credits. By to_char, which no session's date style changes.
+create function billing._free_key(rule text, account_id uuid, period timestamptz)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return 'free_credits:' || _free_key.rule || ':' || _free_key.account_id || ':' || case
+        when _free_key.period = '-infinity' then 'once'
+        else to_char(_free_key.period at time zone 'utc', 'YYYY-MM-DD')
+    end;
+end
+$$;
+
+-- Personal accounts, as a rule sees them: the person, if the rule asks for one, why it grants nothing (null: it does), and
+-- the account's slot. By indexes, from the accounts on, whatever the statistics say.
+create function billing._free_candidates(rule billing.free_credits, account_ids uuid[])
+returns table (account_id uuid, person text, reason text, granted_for timestamptz, next_at timestamptz)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_livemode boolean := billing.is_livemode();
+begin
+    return query
+    select accounts.id, found.person, case
+        when users.id is null or users.deleted_at is not null then 'no_user'
+        when accounts.closed_at is not null then 'closed'
+        when accounts.frozen_at is not null then 'frozen'
+        when users.banned_until > now() then 'banned'
+        when accounts.created_at < (_free_candidates.rule).for_accounts_since then 'too_old'
+        when found.person is null and (_free_candidates.rule).once_per_person then 'unconfirmed'
+        when (_free_candidates.rule).until_subscribed and exists (
+            select from billing.subscriptions
+            where subscriptions.account_id = accounts.id and subscriptions.livemode = v_livemode
+                and subscriptions.status in ('active', 'trialing', 'past_due')
+        ) then 'subscribed'
+    end, slots.granted_for, slots.next_at
+    from unnest(_free_candidates.account_ids) as wanted (id)
+    join billing.accounts on accounts.id = wanted.id
+    left join auth.users on users.id = accounts.owner_id
+    left join billing.free_credit_slots as slots
+        on slots.account_id = accounts.id and slots.rule = (_free_candidates.rule).name
+    cross join lateral (
+        select case when (_free_candidates.rule).once_per_person then billing._person_of(
+            users.email, users.email_confirmed_at, users.phone, users.phone_confirmed_at
+        ) end as person
+        offset 0  -- or it would be worked out twice
+    ) as found
+    where accounts.kind = 'personal';
+end
+$$;
+
+-- Accounts (null: all) become due for a rule. Those that already are, or were, stay as they are.
+create function billing._schedule_free_credits(rule billing.free_credits, account_ids uuid[])
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_since timestamptz := coalesce((_schedule_free_credits.rule).for_accounts_since, '-infinity');
+begin
+    if _schedule_free_credits.account_ids is null then
+        insert into billing.free_credit_slots (rule, account_id, next_at)
+        select (_schedule_free_credits.rule).name, accounts.id, '-infinity' from billing.accounts
+        where accounts.kind = 'personal' and accounts.owner_id is not null and accounts.created_at >= v_since
+        on conflict do nothing;
+    else
+        insert into billing.free_credit_slots (rule, account_id, next_at)
+        select (_schedule_free_credits.rule).name, accounts.id, '-infinity'
+        from unnest(_schedule_free_credits.account_ids) as wanted (id)
+        join billing.accounts on accounts.id = wanted.id
+        where accounts.kind = 'personal' and accounts.owner_id is not null and accounts.created_at >= v_since
+        on conflict do nothing;
+    end if;
+end
+$$;
+
+create function billing.end_free_credits(name text)
+returns billing.free_credits
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rule billing.free_credits;
+begin
+    update billing.free_credits set active = false, updated_at = now()
+    where free_credits.name = end_free_credits.name
+    returning * into v_rule;
+    if not found then
+        raise exception 'there are no free credits %', coalesce(end_free_credits.name, 'null')
+            using errcode = 'TB112', hint = 'billing.free_credits lists them.';
+    end if;
+    update billing.free_credit_slots set next_at = null
+    where free_credit_slots.rule = v_rule.name and free_credit_slots.next_at is not null;
+    return v_rule;
+end
+$$;
+
+create function billing.set_free_credits(
+    name text,
+    credits numeric,
+    every text,
+    expires text default null,
+    description text default 'Free credits',
+    until_subscribed boolean default false,
+    once_per_person boolean default true,
+    for_accounts_since timestamptz default null,
+    active boolean default true
+)
+returns billing.free_credits
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_before billing.free_credits;
+    v_rule billing.free_credits;
+    v_constraint text;
+begin
+    select * into v_before from billing.free_credits
+    where free_credits.name = set_free_credits.name
+    for no key update;  -- which lets users sign up
+    if v_before.every <> set_free_credits.every then
+        raise exception 'free credits % are granted by %, which cannot change to %', v_before.name, v_before.every,
+            set_free_credits.every
+            using errcode = 'TB110', hint = 'End them (active false), and add a rule with another name.';
+    end if;
+    insert into billing.free_credits (
+        name, credits, every, expires, description, until_subscribed, once_per_person, for_accounts_since, active,
+        valid_from
+    )
+    values (
+        set_free_credits.name, billing._checked_amount(set_free_credits.credits), set_free_credits.every,
+        coalesce(set_free_credits.expires, case when set_free_credits.every = 'once' then 'never' else 'period_end' end),
+        set_free_credits.description, set_free_credits.until_subscribed, set_free_credits.once_per_person,
+        set_free_credits.for_accounts_since, set_free_credits.active, billing.current_time()
+    )
+    on conflict on constraint free_credits_pkey do update
+    set credits = excluded.credits,
+        expires = excluded.expires,
+        description = excluded.description,
+        until_subscribed = excluded.until_subscribed,
+        once_per_person = excluded.once_per_person,
+        for_accounts_since = excluded.for_accounts_since,
+        active = excluded.active,
+        valid_from = case when excluded.active and not free_credits.active then excluded.valid_from
+            else free_credits.valid_from end,
+        updated_at = now()
+    returning * into v_rule;
+    if not v_rule.active then
+        return billing.end_free_credits(v_rule.name);
+    elsif not v_before.active then
+        -- It grants the running period, unless that was granted before it ended.
+        update billing.free_credit_slots set next_at = '-infinity' where free_credit_slots.rule = v_rule.name;
+    end if;
+    perform billing._schedule_free_credits(v_rule, null);
+    return v_rule;
+exception when check_violation or not_null_violation then
+    get stacked diagnostics v_constraint = constraint_name;
+    raise exception 'invalid rule of free credits %: %', coalesce(set_free_credits.name, 'null'),
+        coalesce(replace(nullif(v_constraint, ''), '_', ' '), sqlerrm)
+        using errcode = 'TB111', hint = 'See docs/how-to/free-credits.md for what a rule may say.';
+end
+$$;
+
+revoke all on function
+    billing._person_of, billing._free_period, billing._next_free_period, billing._free_key, billing._free_candidates,
+    billing._schedule_free_credits, billing.end_free_credits, billing.set_free_credits
+from public, anon, authenticated, service_role;
+grant execute on function
+    billing.end_free_credits(text),
+    billing.set_free_credits(text, numeric, text, text, text, boolean, boolean, timestamptz, boolean)
+to service_role;
+
+comment on table billing.free_credits is 'Rules of free credits without a subscription.';
+comment on column billing.free_credits.every is 'once, or each calendar day, week (from Monday) or month, in UTC.';
+comment on column billing.free_credits.expires is 'period_end, never, or a time after the grant such as "30 days".';
+comment on column billing.free_credits.description is 'The description of the entries, which users read.';
+comment on column billing.free_credits.until_subscribed is 'True if accounts with a subscription (active, trialing or past due) get none while it lasts.';
+comment on column billing.free_credits.once_per_person is 'True if one account of a person gets them, by a confirmed address. False: each personal account, confirmed or not.';
+comment on column billing.free_credits.for_accounts_since is 'Accounts that were created before this time get none; null: all accounts do.';
+comment on column billing.free_credits.active is 'False: the rule has ended. What was granted stays.';
+comment on column billing.free_credits.valid_from is 'When the rule was added, or last made active.';
+comment on table billing.free_credit_slots is 'Which rules an account is due for, and what it was granted.';
+comment on column billing.free_credit_slots.granted_for is 'Start of the last granted period; -infinity for credits granted once; null: none was granted yet.';
+comment on column billing.free_credit_slots.granted is 'Credits of that period.';
+comment on column billing.free_credit_slots.next_at is 'When the rule looks at the account next: at the start of the next period, or the next day if it granted nothing. -infinity: at once; null: never.';
+comment on table billing.free_credit_persons is 'Which account of a person gets a rule''s credits.';
+comment on column billing.free_credit_persons.person is 'A hash of the confirmed e-mail address without its alias, or of the phone number.';
+comment on function billing.set_free_credits(text, numeric, text, text, text, boolean, boolean, timestamptz, boolean) is 'Adds or changes a rule of free credits. Changes count from the next period; active false ends the rule. Existing accounts get the running period''s credits with the next run of the clock.';
+comment on function billing.end_free_credits(text) is 'Ends a rule of free credits. What it granted stays.';
+
 -- 50_allocation/20_credit_guard.sql
 
--- One-time credits: initial and trial credits, limited to one account of the same person.
+-- One-time credits: initial and trial credits, limited to one account of the same person. Free credits use its review.
 --
 -- Invariant: granted once for each account and product (or as settings.initial_credits_per and one_trial_per say), whatever the
 -- key. If a card of the account was seen on another account before, settings.seen_card_policy decides: grant, hold for review, or
@@ -9573,7 +9896,7 @@ comment on table billing.test_clocks is 'Stripe test clocks and the time of thei
 -- smaller id), so the order of events makes no difference.
 --
 -- card_fingerprints   which cards Stripe saw on which customer, and so on which account
--- held_credits        initial and trial credits under review, approved or refused
+-- held_credits        initial, trial and free credits under review, approved or refused
 -- Only functions write; service_role reads. Private: _grant_once, called by the functions that grant such credits.
 
 create table billing.card_fingerprints (
@@ -9611,7 +9934,7 @@ create table billing.held_credits (
     held_at timestamptz not null,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    constraint kind_is_known check (kind in ('initial', 'trial')),
+    constraint kind_is_known check (kind in ('initial', 'trial', 'free')),
     constraint status_is_known check (status in ('pending', 'approved', 'refused')),
     constraint accounts_differ check (matched_account_id <> account_id),
     constraint reviews_say_who_and_why
@@ -9871,7 +10194,7 @@ from public, anon, authenticated, service_role;
 comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached or charged.';
 comment on column billing.card_fingerprints.account_id is 'The customer''s account; null while the customer is not linked.';
 comment on column billing.card_fingerprints.first_seen_at is 'The earliest time that Stripe reported, not the time of our processing.';
-comment on table billing.held_credits is 'Initial and trial credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
+comment on table billing.held_credits is 'Initial, trial and free credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
 comment on column billing.held_credits.card_fingerprint is 'The card that was seen on matched_account_id before.';
 comment on column billing.held_credits.status is 'pending: waits for an administrator. approved or refused: by reviewed_by, or refused by the policy if that is null.';
 comment on column billing.held_credits.revocation_id is 'The revocation of the credits, if they were granted before the card was reported.';
@@ -9968,7 +10291,7 @@ declare
     v_revocation billing.credit_revocations;
 begin
     v_held.account_id := v_lot.account_id;
-    v_held.kind := split_part(v_lot.idempotency_key, ':', 1);
+    v_held.kind := case when v_lot.source = 'free' then 'free' else split_part(v_lot.idempotency_key, ':', 1) end;
     v_held.card_fingerprint := (_withdraw_for_review.seen).card_fingerprint;
     v_held.matched_account_id := (_withdraw_for_review.seen).account_id;
     v_held.idempotency_key := v_lot.idempotency_key;
@@ -10040,7 +10363,14 @@ begin
         from billing.credit_grants
         join billing.credit_entries on credit_entries.id = credit_grants.entry_id
         where credit_grants.account_id = _judge_credits.account_id and credit_grants.key_space = 'stripe'
-            and split_part(credit_grants.idempotency_key, ':', 1) in ('initial', 'trial')
+            and (
+                split_part(credit_grants.idempotency_key, ':', 1) in ('initial', 'trial')
+                -- Of these there may be one a day: what is used up or expired needs no review.
+                or credit_grants.source = 'free' and credit_grants.closed_at is null and exists (
+                    select from billing.free_credits
+                    where free_credits.name = credit_grants.reference_id and free_credits.once_per_person
+                )
+            )
             and not exists (
                 select from billing.held_credits where held_credits.idempotency_key = credit_grants.idempotency_key
             )
@@ -12770,9 +13100,577 @@ revoke all on function
     billing._post_simple_moves, billing._allocate_slots
 from public, anon, authenticated, service_role;
 
+-- 50_allocation/43_grant_free_credits.sql
+
+-- Free credits that are due → the ledger, in sets; at once for a new account and a confirmed address.
+--
+-- Invariant: each account and period once, by its business key and under the lock of the balance. Only the running period is
+-- granted, never one that was missed. A sign-up never fails because of it: the clock grants what could not be granted then.
+-- Private; called by allocate_due_credits and by triggers.
+--
+-- Credits of a person whose card was seen on another account before follow settings.seen_card_policy, as initial credits do:
+-- the first period is set aside for review, and the later ones wait for its outcome.
+
+-- True if a person's account keeps the person from others: its user still exists, it is frozen, or it was granted the period.
+-- Volatile, so that it sees what was committed while the claim waited for another one.
+create function billing._keeps_person(rule text, account_id uuid, period timestamptz)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from billing.accounts
+        left join auth.users on users.id = accounts.owner_id
+        where accounts.id = _keeps_person.account_id
+            and (users.id is not null and users.deleted_at is null or accounts.frozen_at is not null)
+    ) or exists (
+        select from billing.free_credit_slots
+        where free_credit_slots.account_id = _keeps_person.account_id and free_credit_slots.rule = _keeps_person.rule
+            and free_credit_slots.granted_for >= _keeps_person.period
+    );
+end
+$$;
+
+-- Claims the persons of accounts. Returns the accounts that have theirs.
+create function billing._claim_persons(rule text, account_ids uuid[], persons text[], period timestamptz)
+returns uuid[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+    -- Subqueries, which are one look-up for each row, whatever the statistics say.
+    insert into billing.free_credit_persons as held (rule, person, account_id)
+    select distinct on (wanted.person) _claim_persons.rule, wanted.person, wanted.account_id
+    from unnest(_claim_persons.account_ids, _claim_persons.persons) as wanted (account_id, person)
+    where wanted.account_id is distinct from (
+        select mine.account_id from billing.free_credit_persons as mine
+        where mine.rule = _claim_persons.rule and mine.person = wanted.person
+    )
+    order by
+        wanted.person,
+        (select accounts.created_at from billing.accounts where accounts.id = wanted.account_id),
+        wanted.account_id
+    on conflict on constraint free_credit_persons_pkey do update
+    set account_id = excluded.account_id
+    where not billing._keeps_person(held.rule, held.account_id, _claim_persons.period);
+    return array(
+        select wanted.account_id
+        from unnest(_claim_persons.account_ids, _claim_persons.persons) as wanted (account_id, person)
+        where wanted.account_id = (
+            select mine.account_id from billing.free_credit_persons as mine
+            where mine.rule = _claim_persons.rule and mine.person = wanted.person
+        )
+    );
+end
+$$;
+
+-- Whether a card of an account was seen on another account before: clear (it was not), aside (this period's credits are now
+-- under review), or waiting. One review decides for all periods: an approved card no longer counts, and until it is
+-- approved, later periods grant nothing.
+create function billing._review_free_credits(
+    rule billing.free_credits, account_id uuid, key text, expires_at timestamptz
+)
+returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_seen billing.card_fingerprints := billing._seen_card(_review_free_credits.account_id, billing.current_time());
+    v_held billing.held_credits;
+begin
+    if v_seen.card_fingerprint is null then
+        return 'clear';
+    elsif exists (
+        select from billing.held_credits
+        where held_credits.account_id = _review_free_credits.account_id and held_credits.kind = 'free'
+            and held_credits.reference_id = (_review_free_credits.rule).name and held_credits.status <> 'approved'
+    ) then
+        return 'waiting';
+    end if;
+    v_held.account_id := _review_free_credits.account_id;
+    v_held.kind := 'free';
+    v_held.amount := (_review_free_credits.rule).credits;
+    v_held.card_fingerprint := v_seen.card_fingerprint;
+    v_held.matched_account_id := v_seen.account_id;
+    v_held.idempotency_key := _review_free_credits.key;
+    v_held.source := 'free';
+    v_held.reference_id := (_review_free_credits.rule).name;
+    v_held.description := (_review_free_credits.rule).description;
+    v_held.expires_at := _review_free_credits.expires_at;
+    perform billing._set_aside(v_held);
+    return 'aside';
+end
+$$;
+
+-- Posts a rule's credits for accounts whose balances are locked, as one set; accounts that owe something one by one. What an
+-- account has already is not posted again.
+-- Returns the accounts that have them; those without room for more are left out.
+create function billing._post_free_credits(
+    rule billing.free_credits, account_ids uuid[], period timestamptz, expires_at timestamptz
+)
+returns uuid[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_rule billing.free_credits := _post_free_credits.rule;
+    v_now timestamptz := billing.current_time();
+    v_done uuid[];
+    v_balances billing.credit_balances[];
+    v_entries billing.credit_entries[];
+    v_lots billing.credit_grants[];
+    v_other billing.credit_balances;
+begin
+    with fresh as (
+        select nextval('billing.credit_entries_id_seq') as entry_id, balances as locked, balances.account_id, keys.key
+        from unnest(_post_free_credits.account_ids) as wanted (account_id)
+        join billing.credit_balances as balances on balances.account_id = wanted.account_id
+        cross join lateral (
+            select billing._free_key(v_rule.name, balances.account_id, _post_free_credits.period) as key
+            offset 0  -- or it would be worked out twice
+        ) as keys
+        where balances.debt = 0 and balances.withheld = 0 and balances.balance <= 4611686018427387904
+            and v_rule.credits <= 4611686018427387904
+            -- One that has them already, whatever its slot says, holds up nobody else.
+            and not exists (
+                select from billing.credit_grants
+                where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = keys.key
+            )
+    )
+    select
+        array_agg(fresh.account_id),
+        array_agg(billing._moved(fresh.locked, v_rule.credits, _post_free_credits.expires_at)),
+        array_agg(billing._entry(
+            id => fresh.entry_id, account_id => fresh.account_id, kind => 'grant', amount => v_rule.credits,
+            balance_after => (fresh.locked).balance + v_rule.credits, source => 'free', reference_id => v_rule.name,
+            description => v_rule.description, key_space => 'stripe', idempotency_key => fresh.key, occurred_at => v_now
+        )),
+        array_agg(billing._lot(
+            entry_id => fresh.entry_id, account_id => fresh.account_id, amount => v_rule.credits,
+            effective_at => v_now, expires_at => _post_free_credits.expires_at, source => 'free',
+            reference_id => v_rule.name, key_space => 'stripe', idempotency_key => fresh.key
+        ))
+    into v_done, v_balances, v_entries, v_lots
+    from fresh;
+    if v_done is not null then
+        perform billing._write_entries(v_balances, v_entries, v_lots, '{}');
+    end if;
+
+    for v_other in
+        select balances.* from (
+            select unnest(_post_free_credits.account_ids) as account_id except select unnest(v_done)
+        ) as wanted
+        join billing.credit_balances as balances on balances.account_id = wanted.account_id
+        order by balances.account_id
+    loop
+        continue when v_rule.credits > 9223372036854775807 - greatest(v_other.balance, 0);
+        perform billing._grant_credits(
+            account_id => v_other.account_id, amount => v_rule.credits, key_space => 'stripe',
+            idempotency_key => billing._free_key(v_rule.name, v_other.account_id, _post_free_credits.period),
+            source => 'free', reference_id => v_rule.name, description => v_rule.description,
+            expires_at => _post_free_credits.expires_at
+        );
+        v_done := v_done || v_other.account_id;
+    end loop;
+    return coalesce(v_done, '{}');
+end
+$$;
+
+-- Grants what accounts are due for by one rule, and says when it looks at them next. The caller has locked the rule and the
+-- balances. Returns how many slots were looked at, and how many granted something.
+create function billing._grant_free_credits(
+    rule billing.free_credits, account_ids uuid[], as_of timestamptz, out slots_due bigint, out slots_granted bigint
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set enable_hashjoin = off
+set enable_mergejoin = off
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_rule billing.free_credits := _grant_free_credits.rule;
+    v_now timestamptz := billing.current_time();
+    v_period timestamptz := billing._free_period(v_rule.every, v_now);
+    v_expires_at timestamptz := case
+        when v_rule.expires = 'period_end' then billing._next_free_period(v_rule.every, v_period)
+        when v_rule.expires <> 'never' then (v_now at time zone 'utc' + v_rule.expires::interval) at time zone 'utc'
+    end;
+    v_due_ids uuid[];
+    v_ids uuid[];
+    v_persons text[];
+    v_claimed_ids uuid[];
+    v_over_ids uuid[];
+    v_aside_ids uuid[];
+    v_done_ids uuid[];
+begin
+    select
+        array_agg(due.account_id),
+        array_agg(due.account_id) filter (where due.reason is null and due.is_open),
+        array_agg(due.person) filter (where due.reason is null and due.is_open),
+        array_agg(due.account_id) filter (where due.reason = 'no_user')
+    into v_due_ids, v_ids, v_persons, v_over_ids
+    from (
+        select candidates.*, coalesce(candidates.granted_for < v_period, true) as is_open
+        from billing._free_candidates(v_rule, _grant_free_credits.account_ids) as candidates
+        where candidates.next_at <= _grant_free_credits.as_of
+    ) as due;
+    slots_due := coalesce(cardinality(v_due_ids), 0);
+    slots_granted := 0;
+    if slots_due = 0 then
+        return;
+    end if;
+
+    if v_rule.once_per_person and v_ids is not null then
+        v_claimed_ids := billing._claim_persons(v_rule.name, v_ids, v_persons, v_period);
+        if v_rule.every = 'once' then
+            v_over_ids := v_over_ids || array(select unnest(v_ids) except select unnest(v_claimed_ids));
+        end if;
+        v_ids := v_claimed_ids;
+        if billing._seen_card_policy() <> 'grant' then
+            select
+                array_agg(reviewed.account_id) filter (where reviewed.outcome = 'clear'),
+                array_agg(reviewed.account_id) filter (where reviewed.outcome = 'aside')
+            into v_ids, v_aside_ids
+            from (
+                select wanted.account_id, case
+                    when exists (
+                        select from billing.card_fingerprints
+                        where card_fingerprints.account_id = wanted.account_id
+                    ) then billing._review_free_credits(
+                        v_rule, wanted.account_id, billing._free_key(v_rule.name, wanted.account_id, v_period),
+                        v_expires_at
+                    )
+                    else 'clear'
+                end as outcome
+                from unnest(v_ids) as wanted (account_id)
+            ) as reviewed;
+        end if;
+    end if;
+    if cardinality(v_ids) > 0 then
+        v_done_ids := billing._post_free_credits(v_rule, v_ids, v_period, v_expires_at);
+        slots_granted := cardinality(v_done_ids);
+    end if;
+    v_done_ids := v_done_ids || v_aside_ids;
+
+    update billing.free_credit_slots
+    set granted_for = v_period, granted = v_rule.credits,
+        next_at = billing._next_free_period(v_rule.every, v_period)
+    from unnest(v_done_ids) as done (account_id)
+    where free_credit_slots.account_id = done.account_id and free_credit_slots.rule = v_rule.name;
+    update billing.free_credit_slots set next_at = null
+    from unnest(v_over_ids) as over (account_id)
+    where free_credit_slots.account_id = over.account_id and free_credit_slots.rule = v_rule.name;
+    -- It may grant something tomorrow; unless it was granted already, before the clock was set back.
+    update billing.free_credit_slots
+    set next_at = case
+        when free_credit_slots.granted_for >= v_period then billing._next_free_period(v_rule.every, v_period)
+        else billing._next_free_period('day', billing._free_period('day', v_now))
+    end
+    from (
+        select unnest(v_due_ids) as account_id except select unnest(v_done_ids) except select unnest(v_over_ids)
+    ) as others
+    where free_credit_slots.account_id = others.account_id and free_credit_slots.rule = v_rule.name;
+end
+$$;
+
+-- Accounts that signed up while a rule was added: neither transaction saw the other.
+create function billing._schedule_new_accounts()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._schedule_free_credits(free_credits, array(
+        select accounts.id from billing.accounts
+        where accounts.created_at > free_credits.updated_at - interval '10 minutes' and not exists (
+            select from billing.free_credit_slots as slots
+            where slots.account_id = accounts.id and slots.rule = free_credits.name
+        )
+    ))
+    from billing.free_credits
+    where free_credits.active and free_credits.updated_at > now() - interval '10 minutes';
+end
+$$;
+
+-- Grants what is due by all rules. Accounts that another transaction has locked are left for the next call.
+create function billing._allocate_free_credits(
+    as_of timestamptz, accounts_max integer, out accounts bigint, out slots_granted bigint, out credits_granted numeric
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    v_chunk constant integer := 10000;
+    v_spare constant integer := 1000;
+    v_limit integer;
+    v_account_ids uuid[];
+    v_unsettled_ids uuid[];
+    v_rule billing.free_credits;
+    v_granted record;
+    v_slots_due bigint;
+begin
+    accounts := 0;
+    slots_granted := 0;
+    credits_granted := 0;
+    perform billing._schedule_new_accounts();
+    loop
+        v_limit := greatest(least(v_chunk, _allocate_free_credits.accounts_max - _allocate_free_credits.accounts), 0);
+        select array_agg(distinct due.account_id) into v_account_ids from (
+            select free_credit_slots.account_id from billing.free_credit_slots
+            where free_credit_slots.next_at <= _allocate_free_credits.as_of
+            order by free_credit_slots.next_at
+            limit v_limit + v_spare
+        ) as due;
+        exit when v_account_ids is null;
+        select array_agg(locked.account_id), array_agg(locked.account_id) filter (where locked.next_due_at <= _allocate_free_credits.as_of)
+        into v_account_ids, v_unsettled_ids
+        from (
+            select credit_balances.account_id, credit_balances.next_due_at from billing.credit_balances
+            where credit_balances.account_id = any (v_account_ids)
+            order by credit_balances.account_id
+            limit v_limit
+            for update skip locked
+        ) as locked;
+        exit when v_account_ids is null;
+        -- Yesterday's lots expire before today's open.
+        if v_unsettled_ids is not null then
+            perform billing._settle_due(v_unsettled_ids, _allocate_free_credits.as_of);
+        end if;
+        v_slots_due := 0;
+        for v_rule in select * from billing.free_credits where free_credits.active order by free_credits.name for share loop
+            v_granted := billing._grant_free_credits(v_rule, v_account_ids, _allocate_free_credits.as_of);
+            v_slots_due := v_slots_due + v_granted.slots_due;
+            slots_granted := slots_granted + v_granted.slots_granted;
+            credits_granted := credits_granted + v_granted.slots_granted * v_rule.credits;
+        end loop;
+        accounts := accounts + cardinality(v_account_ids);
+        -- The rules ended meanwhile.
+        exit when v_slots_due = 0;
+    end loop;
+end
+$$;
+
+-- Grants what one account is due for, at once.
+create function billing._grant_free_credits_of_account(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rule billing.free_credits;
+begin
+    perform billing._lock_settled_balance(_grant_free_credits_of_account.account_id);
+    for v_rule in select * from billing.free_credits where free_credits.active order by free_credits.name for share loop
+        perform billing._grant_free_credits(
+            v_rule, array[_grant_free_credits_of_account.account_id], billing.current_time()
+        );
+    end loop;
+end
+$$;
+
+-- The same for a user who signs up or confirms an address. If it cannot, the clock does.
+create function billing._welcome(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '1s'
+as $$
+begin
+    perform billing._grant_free_credits_of_account(_welcome.account_id);
+exception when others then
+    raise warning 'could not grant free credits to account % yet: %', _welcome.account_id, sqlerrm;
+end
+$$;
+
+create function billing.tg_accounts__schedule_free_credits()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._schedule_free_credits(free_credits, array[new.id]) from billing.free_credits where free_credits.active;
+    if found then
+        perform billing._welcome(new.id);
+    end if;
+    return null;
+exception when others then
+    raise warning 'could not schedule free credits for account % yet: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+-- After tg_accounts__open_balance: triggers run in the order of their names.
+create trigger tg_accounts__schedule_free_credits
+after insert on billing.accounts
+for each row when (new.kind = 'personal')
+execute function billing.tg_accounts__schedule_free_credits();
+
+create function billing.tg_users__confirmed()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account_id uuid := (
+        select accounts.id from billing.accounts where accounts.owner_id = new.id and accounts.kind = 'personal'
+    );
+begin
+    update billing.free_credit_slots set next_at = '-infinity'
+    where free_credit_slots.account_id = v_account_id and free_credit_slots.next_at is not null;
+    if found then
+        perform billing._welcome(v_account_id);
+    end if;
+    return null;
+exception when others then
+    raise warning 'could not grant free credits to user % yet: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
+create trigger tg_users__confirmed
+after update of email_confirmed_at, phone_confirmed_at on auth.users
+for each row when (
+    new.email_confirmed_at is not null and old.email_confirmed_at is null
+    or new.phone_confirmed_at is not null and old.phone_confirmed_at is null
+)
+execute function billing.tg_users__confirmed();
+
+-- Differences between what an account was or should be granted, and what the ledger has. A period under review has nothing.
+create function billing._free_credit_discrepancies(account_id uuid)
+returns table (invariant text, business_key text, expected bigint, found bigint)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now timestamptz := billing.current_time();
+begin
+    return query
+    select 'free_and_not_granted', granted.key, granted.credits, granted.posted
+    from (
+        select
+            keys.key, slots.granted::bigint as credits, billing._posted_credits(slots.account_id, keys.key) as posted
+        from billing.free_credit_slots as slots
+        cross join lateral (
+            select billing._free_key(slots.rule, slots.account_id, slots.granted_for) as key
+        ) as keys
+        where slots.account_id = _free_credit_discrepancies.account_id and slots.granted_for is not null
+            and not exists (
+                select from billing.held_credits
+                where held_credits.idempotency_key = keys.key and held_credits.status <> 'approved'
+                    and held_credits.revocation_id is null
+            )
+    ) as granted
+    where granted.posted <> granted.credits;
+
+    return query
+    select 'granted_and_not_free', lots.idempotency_key::text, 0::bigint, posted.credits
+    from billing.credit_grants as lots
+    cross join lateral (
+        select billing._posted_credits(lots.account_id, lots.idempotency_key) as credits
+    ) as posted
+    where posted.credits <> 0 and lots.account_id = _free_credit_discrepancies.account_id and lots.key_space = 'stripe' and lots.source = 'free'
+        and not exists (
+            select from billing.free_credit_slots as slots
+            join billing.free_credits on free_credits.name = slots.rule
+            where slots.account_id = lots.account_id and slots.rule = lots.reference_id
+                and lots.idempotency_key = billing._free_key(
+                    slots.rule, slots.account_id, billing._free_period(free_credits.every, lots.effective_at)
+                )
+                and slots.granted_for >= billing._free_period(free_credits.every, lots.effective_at)
+        );
+
+    -- What is due, or will be by tomorrow, is the clock's.
+    return query
+    select
+        'free_and_not_granted', billing._free_key(
+            free_credits.name, candidates.account_id, billing._free_period(free_credits.every, v_now)
+        ), free_credits.credits::bigint, 0::bigint
+    from billing.free_credits
+    cross join lateral billing._free_candidates(
+        free_credits, array[_free_credit_discrepancies.account_id]
+    ) as candidates
+    where free_credits.active and candidates.reason is null
+        and coalesce(candidates.granted_for < billing._free_period(free_credits.every, v_now), true)
+        and coalesce(
+            candidates.next_at > billing._next_free_period('day', billing._free_period('day', v_now)), true
+        )
+        -- Another account of the person has them.
+        and not exists (
+            select from billing.free_credit_persons as others
+            where others.rule = free_credits.name and others.person = candidates.person
+                and others.account_id <> candidates.account_id
+        );
+end
+$$;
+
+-- Free credits of an account whose rows were changed by hand: slots that are missing, or say what the ledger does not.
+create function billing._recalculate_free_credits(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account_id uuid := _recalculate_free_credits.account_id;
+begin
+    perform billing._schedule_free_credits(free_credits, array[v_account_id]) from billing.free_credits
+    where free_credits.active;
+    update billing.free_credit_slots as slots set granted_for = null
+    where slots.account_id = v_account_id and slots.granted_for is not null
+        and billing._posted_credits(
+            v_account_id, billing._free_key(slots.rule, v_account_id, slots.granted_for)
+        ) = 0
+        and not billing._is_held(billing._free_key(slots.rule, v_account_id, slots.granted_for));
+    update billing.free_credit_slots set next_at = '-infinity'
+    where free_credit_slots.account_id = v_account_id and exists (
+        select from billing.free_credits where free_credits.name = free_credit_slots.rule and free_credits.active
+    );
+    perform billing._grant_free_credits_of_account(v_account_id);
+    perform billing._take_back(
+        v_account_id, off.business_key, off.found, array(
+            select lots.id from billing.credit_grants as lots
+            where lots.key_space = 'stripe' and lots.idempotency_key = off.business_key
+        ), 'clamp_and_record', 'Granted by no rule of free credits'
+    )
+    from billing._free_credit_discrepancies(v_account_id) as off
+    where off.invariant = 'granted_and_not_free';
+end
+$$;
+
+revoke all on function
+    billing._keeps_person, billing._claim_persons, billing._review_free_credits, billing._post_free_credits,
+    billing._grant_free_credits, billing._schedule_new_accounts, billing._allocate_free_credits,
+    billing._grant_free_credits_of_account, billing._welcome, billing._recalculate_free_credits,
+    billing._free_credit_discrepancies, billing.tg_accounts__schedule_free_credits,
+    billing.tg_users__confirmed
+from public, anon, authenticated, service_role;
+
 -- 50_allocation/44_allocate_due_credits.sql
 
--- Monthly credits by the clock: every month that has started, for every subscriber, in sets.
+-- Credits by the clock: every month that has started, for every subscriber, and free credits that are due, in sets.
 --
 -- Invariant: a month is granted once, however many callers run at the same time; a second call finds nothing. Accounts
 -- are locked in order, and those that another transaction has locked are left for the next call. A call is one
@@ -12845,6 +13743,12 @@ begin
         -- Only accounts without room for more are left.
         exit when cardinality(v_granted.full_account_ids) = cardinality(v_account_ids);
     end loop;
+    v_granted := billing._allocate_free_credits(
+        v_as_of, (allocate_due_credits.accounts_max - allocate_due_credits.accounts)::integer
+    );
+    accounts := accounts + v_granted.accounts;
+    slots_granted := slots_granted + v_granted.slots_granted;
+    credits_granted := credits_granted + v_granted.credits_granted;
     return next;
 end
 $$;
@@ -12852,7 +13756,7 @@ $$;
 revoke all on function billing.allocate_due_credits from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_due_credits(timestamptz, integer) to service_role, billing_worker;
 
-comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has started by as_of (null: now), for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
+comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has started by as_of (null: now), and the free credits of the running period, for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
 -- 50_allocation/46_allocate_subscription.sql
 
@@ -13662,6 +14566,8 @@ comment on function billing.reinstate_grant(bigint, numeric, text, text, text) i
 --   returned_and_not_taken     credits that were not revoked although their payment was returned
 --   paid_time_is_not_recorded  a line of a paid invoice with credits but without its period of time
 --   recorded_and_not_paid      a period of time without a matching paid line
+--   free_and_not_granted       free credits of the running period that were not granted, and are not about to be
+--   granted_and_not_free       free credits that no rule granted
 --   carried_is_not_the_rest    the balance's carried credits are not the sum of carried_credits
 --
 -- service_role reads the view and the functions for one account; billing_worker may call check_account too.
@@ -13775,6 +14681,12 @@ begin
     ) as initial
     left join billing.invoices on invoices.stripe_invoice_id = initial.stripe_invoice_id
     where invoices.status is distinct from 'paid' or initial.posted <> -initial.returned;
+
+    return query
+    select
+        account_discrepancies.account_id, free.invariant, free.business_key, free.expected, free.found,
+        format('%s: expected %s, granted %s', free.business_key, free.expected, free.found)
+    from billing._free_credit_discrepancies(account_discrepancies.account_id) as free;
 
     return query
     select
@@ -17878,6 +18790,20 @@ begin
             order by 1, schedules.period_start
         ) as initial
         where initial.counts_from <= initial.period_start
+        union all
+        select
+            billing._free_key(slots.rule, slots.account_id, slots.granted_for), slots.granted, free.granted_at, 'free',
+            slots.rule, rules.description, case
+                when rules.expires = 'period_end' then billing._next_free_period(rules.every, slots.granted_for)
+                when rules.expires <> 'never'
+                    then (free.granted_at at time zone 'utc' + rules.expires::interval) at time zone 'utc'
+            end, null, null, null, null, null
+        from billing.free_credit_slots as slots
+        join billing.free_credits as rules on rules.name = slots.rule
+        join billing.accounts on accounts.id = slots.account_id
+        cross join lateral (select greatest(slots.granted_for, accounts.created_at) as granted_at) as free
+        where slots.account_id = _missing_grants.account_id and slots.granted_for is not null
+            and not billing._is_held(billing._free_key(slots.rule, slots.account_id, slots.granted_for))
     )
     select
         grants.business_key, grants.credits - posted.credits, grants.moment, grants.source, grants.reference_id,
@@ -18077,6 +19003,7 @@ begin
         where purchases.account_id = v_account_id;
         perform billing._apply_returns_of_invoice(invoices.stripe_invoice_id) from billing.invoices
         where invoices.account_id = v_account_id and invoices.status = 'paid';
+        perform billing._recalculate_free_credits(v_account_id);
     end if;
     select string_agg(broken.invariant || ': ' || broken.detail, '; ') into v_broken
     from billing.account_ledger_discrepancies(v_account_id) as broken;
@@ -22176,6 +23103,12 @@ begin
     return query
     select 'held_credits', to_jsonb(held) - 'matched_account_id' from billing.held_credits as held
     where held.account_id = v_account_id;
+    return query
+    select 'free_credit_slots', to_jsonb(slots) from billing.free_credit_slots as slots
+    where slots.account_id = v_account_id order by slots.rule;
+    return query
+    select 'free_credit_persons', to_jsonb(persons) from billing.free_credit_persons as persons
+    where persons.account_id = v_account_id order by persons.rule;
 
     return query
     select 'credit_balances', to_jsonb(balances) from billing.credit_balances as balances
@@ -22298,8 +23231,9 @@ comment on function public.export_account(uuid) is 'Everything that the database
 --
 -- Erased: names, addresses, texts that people or your app wrote, metadata, links to Stripe's pages, saved cards, the bodies
 -- of events and notifications. Kept: amounts, times, states, keys and the ids of Stripe's objects, which accounting and the
--- ledger need, and who decided what. A card's fingerprint is kept only while settings.seen_card_policy compares cards: an
--- erasure must not give the same card free credits again.
+-- ledger need, and who decided what. A card's fingerprint is kept only while settings.seen_card_policy compares cards, and the
+-- hash of an address only while a rule of free credits is once_per_person: an erasure must not give the same person free
+-- credits again.
 --
 -- Invariant: balances, entries, grants and facts are unchanged, so both comparisons of credits stay empty. An erased account
 -- is closed and has no user. Later events of its customers are applied as always, and erased in the same transaction.
@@ -22404,6 +23338,10 @@ begin
     if billing._seen_card_policy() = 'grant' then
         delete from billing.card_fingerprints where card_fingerprints.stripe_customer_id = any (v_customers);
     end if;
+    delete from billing.free_credit_persons
+    where free_credit_persons.account_id = v_account_id and not exists (
+        select from billing.free_credits where free_credits.active and free_credits.once_per_person
+    );
 
     update billing.subscriptions set metadata = '{}', updated_at = now()
     where (subscriptions.account_id = v_account_id or subscriptions.stripe_customer_id = any (v_customers))
@@ -23143,7 +24081,7 @@ comment on column public.credit_history.account_id is 'The account; its id is in
 comment on column public.credit_history.kind is 'What kind of movement: grant, spend, capture, refund, expiry, revocation and so on.';
 comment on column public.credit_history.amount is 'Credits added (above zero) or taken (below zero).';
 comment on column public.credit_history.balance_after is 'The balance after this entry.';
-comment on column public.credit_history.source is 'Where it comes from: app, or stripe.subscription, stripe.checkout and so on.';
+comment on column public.credit_history.source is 'Where it comes from: app, free (free credits), or stripe.subscription, stripe.checkout and so on.';
 comment on column public.credit_history.reference_id is 'Id of what it is for, as the app or Stripe names it.';
 comment on column public.credit_history.description is 'A line for the user.';
 comment on column public.credit_history.feature is 'The feature or meter that the credits were used for.';
@@ -24246,6 +25184,7 @@ comment on function billing.installation() is 'The settings of this installation
 --
 --   find_customers     an id, an e-mail address, a name or a part of one → Stripe customers that no account owns
 --   explain_credits    an account → what each payment is worth, and what the ledger has of it
+--   explain_free_credits   an account → why it gets no free credits
 
 create function billing.find_customers(search text, results_max integer)
 returns setof text
@@ -24329,6 +25268,8 @@ begin
             max(grants.expires_at) as expires_at
         from billing.credit_grants as grants
         where grants.account_id = explain_credits.account_id and grants.key_space = 'stripe'
+            -- Of an allowance there may be one a day.
+            and (grants.source <> 'free' or grants.closed_at is null)
         group by 1
     ),
     -- Initial credits of a paid invoice: minus what was returned of it.
@@ -24368,11 +25309,44 @@ begin
 end
 $$;
 
-revoke all on function billing.find_customers, billing.explain_credits from public, anon, authenticated, service_role;
-grant execute on function billing.find_customers(text, integer), billing.explain_credits(uuid, integer) to service_role;
+-- Rules of free credits by which an account gets none, and why: see _free_candidates; same_person: another account of the
+-- person gets them.
+create function billing.explain_free_credits(account_id uuid)
+returns table (rule text, reason text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select found.name, found.reason from (
+        select
+            free_credits.name, coalesce(candidates.reason, (
+                select 'same_person' from billing.free_credit_persons as others
+                where others.rule = free_credits.name and others.person = candidates.person
+                    and others.account_id <> candidates.account_id
+            )) as reason
+        from billing.free_credits
+        cross join lateral billing._free_candidates(
+            free_credits, array[explain_free_credits.account_id]
+        ) as candidates
+        where free_credits.active
+            and coalesce(candidates.granted_for < billing._free_period(free_credits.every, billing.current_time()), true)
+    ) as found
+    where found.reason is not null
+    order by found.name;
+end
+$$;
+
+revoke all on function billing.find_customers, billing.explain_credits, billing.explain_free_credits from public, anon, authenticated, service_role;
+grant execute on function
+    billing.find_customers(text, integer), billing.explain_credits(uuid, integer), billing.explain_free_credits(uuid)
+to service_role;
 
 comment on function billing.find_customers(text, integer) is 'Finds Stripe customers that no account owns: by their id, that of one of their objects, an e-mail address, or a part of an address or a name.';
 comment on function billing.explain_credits(uuid, integer) is 'What each payment of an account is worth in credits, and what the ledger has of it, newest first.';
+comment on function billing.explain_free_credits(uuid) is 'Rules of free credits by which an account gets none in the running period, and why.';
 
 -- 90_api/92_admin_views.sql
 
@@ -24389,7 +25363,7 @@ comment on function billing.explain_credits(uuid, integer) is 'What each payment
 --   admin_disputes         disputes with owner
 --   admin_reviews          Radar reviews with payment and owner
 --   admin_plans_without_credits  live subscriptions whose plan gives neither credits nor features
---   admin_credit_reviews   initial and trial credits under review, with both owners
+--   admin_credit_reviews   initial, trial and free credits under review, with both owners
 --
 -- owner_email is called for the rows that are shown: Postgres works out the columns of a view after its limit.
 

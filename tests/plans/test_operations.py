@@ -78,7 +78,7 @@ def test_a_file_of_operations_needs_no_stripe(till: Till, file: Path, admin: psy
     }  # fmt: skip
     assert estimate(admin, "chat", {"input": 1000, "output": 1000})["unrounded"] == Decimal("1.98")
     again = till("plans", "push", file, "--yes")
-    assert "changed in the price list: 0" in again.err
+    assert "changed in the database: 0" in again.err
 
 
 def test_a_change_is_shown_and_becomes_a_new_version(

@@ -250,7 +250,7 @@ def test_credits_per_unit_are_written_as_the_database_reads_them(
         (b"\xff", "is not UTF-8 text"),
         ("plans = 3", "plans: is 3; write [plans.<name>]"),
         ("[plans]\nmonthly = 3", "plans.monthly: is 3; write [plans.<name>]"),
-        ("", "declares no plans, packs or operations: write [plans.<lookup key>]"),
+        ("", "declares no plans, packs, operations or free credits: write [plans.<lookup key>]"),
         (
             '[products.a]\nname = "A"\nname = "B"',
             "is not TOML: Cannot overwrite a value (at end of document)",

@@ -245,6 +245,16 @@ select public.credit_balance_as_of(
 -- expire_due_credits
 select * from billing.expire_due_credits();
 
+-- set_free_credits
+select name, credits, every, expires, once_per_person, active
+from billing.set_free_credits(name => 'daily', credits => 20, every => 'day', until_subscribed => true);
+
+-- explain_free_credits
+select * from billing.explain_free_credits('a0000000-0000-0000-0000-000000000001');
+
+-- end_free_credits
+select name, active from billing.end_free_credits('daily');
+
 -- allocate_due_credits
 select * from billing.allocate_due_credits();
 

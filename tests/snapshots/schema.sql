@@ -309,6 +309,62 @@ CREATE FUNCTION billing._alert_of_warning(warning billing.fraud_warnings) RETURN
     on conflict (dedupe_key) do nothing
 $$;
 
+CREATE FUNCTION billing._allocate_free_credits(as_of timestamp with time zone, accounts_max integer, OUT accounts bigint, OUT slots_granted bigint, OUT credits_granted numeric) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_chunk constant integer := 10000;
+    v_spare constant integer := 1000;
+    v_limit integer;
+    v_account_ids uuid[];
+    v_unsettled_ids uuid[];
+    v_rule billing.free_credits;
+    v_granted record;
+    v_slots_due bigint;
+begin
+    accounts := 0;
+    slots_granted := 0;
+    credits_granted := 0;
+    perform billing._schedule_new_accounts();
+    loop
+        v_limit := greatest(least(v_chunk, _allocate_free_credits.accounts_max - _allocate_free_credits.accounts), 0);
+        select array_agg(distinct due.account_id) into v_account_ids from (
+            select free_credit_slots.account_id from billing.free_credit_slots
+            where free_credit_slots.next_at <= _allocate_free_credits.as_of
+            order by free_credit_slots.next_at
+            limit v_limit + v_spare
+        ) as due;
+        exit when v_account_ids is null;
+        select array_agg(locked.account_id), array_agg(locked.account_id) filter (where locked.next_due_at <= _allocate_free_credits.as_of)
+        into v_account_ids, v_unsettled_ids
+        from (
+            select credit_balances.account_id, credit_balances.next_due_at from billing.credit_balances
+            where credit_balances.account_id = any (v_account_ids)
+            order by credit_balances.account_id
+            limit v_limit
+            for update skip locked
+        ) as locked;
+        exit when v_account_ids is null;
+        -- Yesterday's lots expire before today's open.
+        if v_unsettled_ids is not null then
+            perform billing._settle_due(v_unsettled_ids, _allocate_free_credits.as_of);
+        end if;
+        v_slots_due := 0;
+        for v_rule in select * from billing.free_credits where free_credits.active order by free_credits.name for share loop
+            v_granted := billing._grant_free_credits(v_rule, v_account_ids, _allocate_free_credits.as_of);
+            v_slots_due := v_slots_due + v_granted.slots_due;
+            slots_granted := slots_granted + v_granted.slots_granted;
+            credits_granted := credits_granted + v_granted.slots_granted * v_rule.credits;
+        end loop;
+        accounts := accounts + cardinality(v_account_ids);
+        -- The rules ended meanwhile.
+        exit when v_slots_due = 0;
+    end loop;
+end
+$$;
+
 CREATE FUNCTION billing._allocate_slots(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone, OUT slots_granted bigint, OUT credits_granted numeric, OUT full_account_ids uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2079,6 +2135,39 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._claim_persons(rule text, account_ids uuid[], persons text[], period timestamp with time zone) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+begin
+    -- Subqueries, which are one look-up for each row, whatever the statistics say.
+    insert into billing.free_credit_persons as held (rule, person, account_id)
+    select distinct on (wanted.person) _claim_persons.rule, wanted.person, wanted.account_id
+    from unnest(_claim_persons.account_ids, _claim_persons.persons) as wanted (account_id, person)
+    where wanted.account_id is distinct from (
+        select mine.account_id from billing.free_credit_persons as mine
+        where mine.rule = _claim_persons.rule and mine.person = wanted.person
+    )
+    order by
+        wanted.person,
+        (select accounts.created_at from billing.accounts where accounts.id = wanted.account_id),
+        wanted.account_id
+    on conflict on constraint free_credit_persons_pkey do update
+    set account_id = excluded.account_id
+    where not billing._keeps_person(held.rule, held.account_id, _claim_persons.period);
+    return array(
+        select wanted.account_id
+        from unnest(_claim_persons.account_ids, _claim_persons.persons) as wanted (account_id, person)
+        where wanted.account_id = (
+            select mine.account_id from billing.free_credit_persons as mine
+            where mine.rule = _claim_persons.rule and mine.person = wanted.person
+        )
+    );
+end
+$$;
+
 CREATE FUNCTION billing._claim_recharge(account_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2557,7 +2646,7 @@ COMMENT ON COLUMN billing.settings.grants_current_period IS 'True if a period th
 
 COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
 
-COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
+COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial, trial and free credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
 
 COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
 
@@ -3367,6 +3456,10 @@ begin
     if billing._seen_card_policy() = 'grant' then
         delete from billing.card_fingerprints where card_fingerprints.stripe_customer_id = any (v_customers);
     end if;
+    delete from billing.free_credit_persons
+    where free_credit_persons.account_id = v_account_id and not exists (
+        select from billing.free_credits where free_credits.active and free_credits.once_per_person
+    );
 
     update billing.subscriptions set metadata = '{}', updated_at = now()
     where (subscriptions.account_id = v_account_id or subscriptions.stripe_customer_id = any (v_customers))
@@ -3684,6 +3777,12 @@ begin
     return query
     select 'held_credits', to_jsonb(held) - 'matched_account_id' from billing.held_credits as held
     where held.account_id = v_account_id;
+    return query
+    select 'free_credit_slots', to_jsonb(slots) from billing.free_credit_slots as slots
+    where slots.account_id = v_account_id order by slots.rule;
+    return query
+    select 'free_credit_persons', to_jsonb(persons) from billing.free_credit_persons as persons
+    where persons.account_id = v_account_id order by persons.rule;
 
     return query
     select 'credit_balances', to_jsonb(balances) from billing.credit_balances as balances
@@ -3828,6 +3927,162 @@ CREATE FUNCTION billing._follow_email(stripe_customer_id text, old_email text, n
     select billing._enqueue_jobs('email_change', array[_follow_email.stripe_customer_id]);
 $$;
 
+CREATE TABLE billing.free_credits (
+    name text NOT NULL,
+    credits billing.positive_credits NOT NULL,
+    every text NOT NULL,
+    expires text NOT NULL,
+    description text NOT NULL,
+    until_subscribed boolean NOT NULL,
+    once_per_person boolean NOT NULL,
+    for_accounts_since timestamp with time zone,
+    active boolean NOT NULL,
+    valid_from timestamp with time zone NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT credits_granted_once_have_no_period CHECK (((every <> 'once'::text) OR (expires <> 'period_end'::text))),
+    CONSTRAINT description_has_1_to_200_characters CHECK (((length(description) >= 1) AND (length(description) <= 200))),
+    CONSTRAINT every_is_known CHECK ((every = ANY (ARRAY['once'::text, 'day'::text, 'week'::text, 'month'::text]))),
+    CONSTRAINT expires_is_known CHECK ((expires ~ '^(period_end|never|[1-9][0-9]{0,3} (day|week|month|year)s?)$'::text)),
+    CONSTRAINT name_is_a_word CHECK ((name ~ '^[a-z][a-z0-9_]{0,62}$'::text))
+);
+
+COMMENT ON TABLE billing.free_credits IS 'Rules of free credits without a subscription.';
+
+COMMENT ON COLUMN billing.free_credits.every IS 'once, or each calendar day, week (from Monday) or month, in UTC.';
+
+COMMENT ON COLUMN billing.free_credits.expires IS 'period_end, never, or a time after the grant such as "30 days".';
+
+COMMENT ON COLUMN billing.free_credits.description IS 'The description of the entries, which users read.';
+
+COMMENT ON COLUMN billing.free_credits.until_subscribed IS 'True if accounts with a subscription (active, trialing or past due) get none while it lasts.';
+
+COMMENT ON COLUMN billing.free_credits.once_per_person IS 'True if one account of a person gets them, by a confirmed address. False: each personal account, confirmed or not.';
+
+COMMENT ON COLUMN billing.free_credits.for_accounts_since IS 'Accounts that were created before this time get none; null: all accounts do.';
+
+COMMENT ON COLUMN billing.free_credits.active IS 'False: the rule has ended. What was granted stays.';
+
+COMMENT ON COLUMN billing.free_credits.valid_from IS 'When the rule was added, or last made active.';
+
+CREATE FUNCTION billing._free_candidates(rule billing.free_credits, account_ids uuid[]) RETURNS TABLE(account_id uuid, person text, reason text, granted_for timestamp with time zone, next_at timestamp with time zone)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_livemode boolean := billing.is_livemode();
+begin
+    return query
+    select accounts.id, found.person, case
+        when users.id is null or users.deleted_at is not null then 'no_user'
+        when accounts.closed_at is not null then 'closed'
+        when accounts.frozen_at is not null then 'frozen'
+        when users.banned_until > now() then 'banned'
+        when accounts.created_at < (_free_candidates.rule).for_accounts_since then 'too_old'
+        when found.person is null and (_free_candidates.rule).once_per_person then 'unconfirmed'
+        when (_free_candidates.rule).until_subscribed and exists (
+            select from billing.subscriptions
+            where subscriptions.account_id = accounts.id and subscriptions.livemode = v_livemode
+                and subscriptions.status in ('active', 'trialing', 'past_due')
+        ) then 'subscribed'
+    end, slots.granted_for, slots.next_at
+    from unnest(_free_candidates.account_ids) as wanted (id)
+    join billing.accounts on accounts.id = wanted.id
+    left join auth.users on users.id = accounts.owner_id
+    left join billing.free_credit_slots as slots
+        on slots.account_id = accounts.id and slots.rule = (_free_candidates.rule).name
+    cross join lateral (
+        select case when (_free_candidates.rule).once_per_person then billing._person_of(
+            users.email, users.email_confirmed_at, users.phone, users.phone_confirmed_at
+        ) end as person
+        offset 0  -- or it would be worked out twice
+    ) as found
+    where accounts.kind = 'personal';
+end
+$$;
+
+CREATE FUNCTION billing._free_credit_discrepancies(account_id uuid) RETURNS TABLE(invariant text, business_key text, expected bigint, found bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_now timestamptz := billing.current_time();
+begin
+    return query
+    select 'free_and_not_granted', granted.key, granted.credits, granted.posted
+    from (
+        select
+            keys.key, slots.granted::bigint as credits, billing._posted_credits(slots.account_id, keys.key) as posted
+        from billing.free_credit_slots as slots
+        cross join lateral (
+            select billing._free_key(slots.rule, slots.account_id, slots.granted_for) as key
+        ) as keys
+        where slots.account_id = _free_credit_discrepancies.account_id and slots.granted_for is not null
+            and not exists (
+                select from billing.held_credits
+                where held_credits.idempotency_key = keys.key and held_credits.status <> 'approved'
+                    and held_credits.revocation_id is null
+            )
+    ) as granted
+    where granted.posted <> granted.credits;
+
+    return query
+    select 'granted_and_not_free', lots.idempotency_key::text, 0::bigint, posted.credits
+    from billing.credit_grants as lots
+    cross join lateral (
+        select billing._posted_credits(lots.account_id, lots.idempotency_key) as credits
+    ) as posted
+    where posted.credits <> 0 and lots.account_id = _free_credit_discrepancies.account_id and lots.key_space = 'stripe' and lots.source = 'free'
+        and not exists (
+            select from billing.free_credit_slots as slots
+            join billing.free_credits on free_credits.name = slots.rule
+            where slots.account_id = lots.account_id and slots.rule = lots.reference_id
+                and lots.idempotency_key = billing._free_key(
+                    slots.rule, slots.account_id, billing._free_period(free_credits.every, lots.effective_at)
+                )
+                and slots.granted_for >= billing._free_period(free_credits.every, lots.effective_at)
+        );
+
+    -- What is due, or will be by tomorrow, is the clock's.
+    return query
+    select
+        'free_and_not_granted', billing._free_key(
+            free_credits.name, candidates.account_id, billing._free_period(free_credits.every, v_now)
+        ), free_credits.credits::bigint, 0::bigint
+    from billing.free_credits
+    cross join lateral billing._free_candidates(
+        free_credits, array[_free_credit_discrepancies.account_id]
+    ) as candidates
+    where free_credits.active and candidates.reason is null
+        and coalesce(candidates.granted_for < billing._free_period(free_credits.every, v_now), true)
+        and coalesce(
+            candidates.next_at > billing._next_free_period('day', billing._free_period('day', v_now)), true
+        )
+        -- Another account of the person has them.
+        and not exists (
+            select from billing.free_credit_persons as others
+            where others.rule = free_credits.name and others.person = candidates.person
+                and others.account_id <> candidates.account_id
+        );
+end
+$$;
+
+CREATE FUNCTION billing._free_key(rule text, account_id uuid, period timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return 'free_credits:' || _free_key.rule || ':' || _free_key.account_id || ':' || case
+        when _free_key.period = '-infinity' then 'once'
+        else to_char(_free_key.period at time zone 'utc', 'YYYY-MM-DD')
+    end;
+end
+$$;
+
 CREATE FUNCTION billing._free_pack_key(account_id uuid, stripe_product_id text, moment timestamp with time zone) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3836,6 +4091,16 @@ CREATE FUNCTION billing._free_pack_key(account_id uuid, stripe_product_id text, 
         'free_pack:%s:%s:%s', _free_pack_key.account_id, _free_pack_key.stripe_product_id,
         to_char(_free_pack_key.moment at time zone 'utc', 'YYYY-MM')
     )
+$$;
+
+CREATE FUNCTION billing._free_period(every text, moment timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return case when _free_period.every = 'once' then '-infinity'
+        else date_trunc(_free_period.every, _free_period.moment at time zone 'utc') at time zone 'utc' end;
+end
 $$;
 
 CREATE FUNCTION billing._freeze(lot billing.credit_grants, amount bigint) RETURNS void
@@ -4027,13 +4292,13 @@ CREATE TABLE billing.held_credits (
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT accounts_differ CHECK ((matched_account_id <> account_id)),
     CONSTRAINT credits_are_approved_by_somebody CHECK (((status <> 'approved'::text) OR (reviewed_at IS NOT NULL))),
-    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['initial'::text, 'trial'::text]))),
+    CONSTRAINT kind_is_known CHECK ((kind = ANY (ARRAY['initial'::text, 'trial'::text, 'free'::text]))),
     CONSTRAINT reviewed_credits_are_pending_no_more CHECK (((status <> 'pending'::text) OR (reviewed_at IS NULL))),
     CONSTRAINT reviews_say_who_and_why CHECK ((((reviewed_at IS NULL) = (reviewed_by IS NULL)) AND ((reviewed_at IS NULL) = (reason IS NULL)))),
     CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['pending'::text, 'approved'::text, 'refused'::text])))
 );
 
-COMMENT ON TABLE billing.held_credits IS 'Initial and trial credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
+COMMENT ON TABLE billing.held_credits IS 'Initial, trial and free credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
 
 COMMENT ON COLUMN billing.held_credits.card_fingerprint IS 'The card that was seen on matched_account_id before.';
 
@@ -4204,6 +4469,116 @@ begin
         stripe_checkout_session_id => _grant_credits.stripe_checkout_session_id,
         stripe_payment_intent_id => _grant_credits.stripe_payment_intent_id
     ), is_scheduled => false);
+end
+$$;
+
+CREATE FUNCTION billing._grant_free_credits(rule billing.free_credits, account_ids uuid[], as_of timestamp with time zone, OUT slots_due bigint, OUT slots_granted bigint) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_rule billing.free_credits := _grant_free_credits.rule;
+    v_now timestamptz := billing.current_time();
+    v_period timestamptz := billing._free_period(v_rule.every, v_now);
+    v_expires_at timestamptz := case
+        when v_rule.expires = 'period_end' then billing._next_free_period(v_rule.every, v_period)
+        when v_rule.expires <> 'never' then (v_now at time zone 'utc' + v_rule.expires::interval) at time zone 'utc'
+    end;
+    v_due_ids uuid[];
+    v_ids uuid[];
+    v_persons text[];
+    v_claimed_ids uuid[];
+    v_over_ids uuid[];
+    v_aside_ids uuid[];
+    v_done_ids uuid[];
+begin
+    select
+        array_agg(due.account_id),
+        array_agg(due.account_id) filter (where due.reason is null and due.is_open),
+        array_agg(due.person) filter (where due.reason is null and due.is_open),
+        array_agg(due.account_id) filter (where due.reason = 'no_user')
+    into v_due_ids, v_ids, v_persons, v_over_ids
+    from (
+        select candidates.*, coalesce(candidates.granted_for < v_period, true) as is_open
+        from billing._free_candidates(v_rule, _grant_free_credits.account_ids) as candidates
+        where candidates.next_at <= _grant_free_credits.as_of
+    ) as due;
+    slots_due := coalesce(cardinality(v_due_ids), 0);
+    slots_granted := 0;
+    if slots_due = 0 then
+        return;
+    end if;
+
+    if v_rule.once_per_person and v_ids is not null then
+        v_claimed_ids := billing._claim_persons(v_rule.name, v_ids, v_persons, v_period);
+        if v_rule.every = 'once' then
+            v_over_ids := v_over_ids || array(select unnest(v_ids) except select unnest(v_claimed_ids));
+        end if;
+        v_ids := v_claimed_ids;
+        if billing._seen_card_policy() <> 'grant' then
+            select
+                array_agg(reviewed.account_id) filter (where reviewed.outcome = 'clear'),
+                array_agg(reviewed.account_id) filter (where reviewed.outcome = 'aside')
+            into v_ids, v_aside_ids
+            from (
+                select wanted.account_id, case
+                    when exists (
+                        select from billing.card_fingerprints
+                        where card_fingerprints.account_id = wanted.account_id
+                    ) then billing._review_free_credits(
+                        v_rule, wanted.account_id, billing._free_key(v_rule.name, wanted.account_id, v_period),
+                        v_expires_at
+                    )
+                    else 'clear'
+                end as outcome
+                from unnest(v_ids) as wanted (account_id)
+            ) as reviewed;
+        end if;
+    end if;
+    if cardinality(v_ids) > 0 then
+        v_done_ids := billing._post_free_credits(v_rule, v_ids, v_period, v_expires_at);
+        slots_granted := cardinality(v_done_ids);
+    end if;
+    v_done_ids := v_done_ids || v_aside_ids;
+
+    update billing.free_credit_slots
+    set granted_for = v_period, granted = v_rule.credits,
+        next_at = billing._next_free_period(v_rule.every, v_period)
+    from unnest(v_done_ids) as done (account_id)
+    where free_credit_slots.account_id = done.account_id and free_credit_slots.rule = v_rule.name;
+    update billing.free_credit_slots set next_at = null
+    from unnest(v_over_ids) as over (account_id)
+    where free_credit_slots.account_id = over.account_id and free_credit_slots.rule = v_rule.name;
+    -- It may grant something tomorrow; unless it was granted already, before the clock was set back.
+    update billing.free_credit_slots
+    set next_at = case
+        when free_credit_slots.granted_for >= v_period then billing._next_free_period(v_rule.every, v_period)
+        else billing._next_free_period('day', billing._free_period('day', v_now))
+    end
+    from (
+        select unnest(v_due_ids) as account_id except select unnest(v_done_ids) except select unnest(v_over_ids)
+    ) as others
+    where free_credit_slots.account_id = others.account_id and free_credit_slots.rule = v_rule.name;
+end
+$$;
+
+CREATE FUNCTION billing._grant_free_credits_of_account(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_rule billing.free_credits;
+begin
+    perform billing._lock_settled_balance(_grant_free_credits_of_account.account_id);
+    for v_rule in select * from billing.free_credits where free_credits.active order by free_credits.name for share loop
+        perform billing._grant_free_credits(
+            v_rule, array[_grant_free_credits_of_account.account_id], billing.current_time()
+        );
+    end loop;
 end
 $$;
 
@@ -5110,7 +5485,14 @@ begin
         from billing.credit_grants
         join billing.credit_entries on credit_entries.id = credit_grants.entry_id
         where credit_grants.account_id = _judge_credits.account_id and credit_grants.key_space = 'stripe'
-            and split_part(credit_grants.idempotency_key, ':', 1) in ('initial', 'trial')
+            and (
+                split_part(credit_grants.idempotency_key, ':', 1) in ('initial', 'trial')
+                -- Of these there may be one a day: what is used up or expired needs no review.
+                or credit_grants.source = 'free' and credit_grants.closed_at is null and exists (
+                    select from billing.free_credits
+                    where free_credits.name = credit_grants.reference_id and free_credits.once_per_person
+                )
+            )
             and not exists (
                 select from billing.held_credits where held_credits.idempotency_key = credit_grants.idempotency_key
             )
@@ -5125,6 +5507,24 @@ begin
             perform billing._withdraw_for_review(v_lot.lot, v_seen);
         end if;
     end loop;
+end
+$$;
+
+CREATE FUNCTION billing._keeps_person(rule text, account_id uuid, period timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return exists (
+        select from billing.accounts
+        left join auth.users on users.id = accounts.owner_id
+        where accounts.id = _keeps_person.account_id
+            and (users.id is not null and users.deleted_at is null or accounts.frozen_at is not null)
+    ) or exists (
+        select from billing.free_credit_slots
+        where free_credit_slots.account_id = _keeps_person.account_id and free_credit_slots.rule = _keeps_person.rule
+            and free_credit_slots.granted_for >= _keeps_person.period
+    );
 end
 $$;
 
@@ -6019,6 +6419,20 @@ begin
             order by 1, schedules.period_start
         ) as initial
         where initial.counts_from <= initial.period_start
+        union all
+        select
+            billing._free_key(slots.rule, slots.account_id, slots.granted_for), slots.granted, free.granted_at, 'free',
+            slots.rule, rules.description, case
+                when rules.expires = 'period_end' then billing._next_free_period(rules.every, slots.granted_for)
+                when rules.expires <> 'never'
+                    then (free.granted_at at time zone 'utc' + rules.expires::interval) at time zone 'utc'
+            end, null, null, null, null, null
+        from billing.free_credit_slots as slots
+        join billing.free_credits as rules on rules.name = slots.rule
+        join billing.accounts on accounts.id = slots.account_id
+        cross join lateral (select greatest(slots.granted_for, accounts.created_at) as granted_at) as free
+        where slots.account_id = _missing_grants.account_id and slots.granted_for is not null
+            and not billing._is_held(billing._free_key(slots.rule, slots.account_id, slots.granted_for))
     )
     select
         grants.business_key, grants.credits - posted.credits, grants.moment, grants.source, grants.reference_id,
@@ -6113,6 +6527,17 @@ CREATE FUNCTION billing._needed_jobs() RETURNS TABLE(kind billing.job_kind, id t
     union all
     select (notifications.audience || '_notification')::billing.job_kind, notifications.id::text
     from billing.notifications where notifications.status in ('queued', 'sending')
+$$;
+
+CREATE FUNCTION billing._next_free_period(every text, period timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return case when _next_free_period.every <> 'once' then
+        (_next_free_period.period at time zone 'utc' + ('1 ' || _next_free_period.every)::interval) at time zone 'utc'
+    end;
+end
 $$;
 
 CREATE FUNCTION billing._next_lot_key(business_key text) RETURNS text
@@ -6742,6 +7167,29 @@ CREATE FUNCTION billing._pays_for_credits(event_type text) RETURNS boolean
     )
 $$;
 
+CREATE FUNCTION billing._person_of(email text, email_confirmed_at timestamp with time zone, phone text, phone_confirmed_at timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    v_parts text[];
+begin
+    if _person_of.email_confirmed_at is not null and _person_of.email <> '' then
+        v_parts := regexp_match(lower(btrim(_person_of.email)), '^([^+]+).*@([^@]+)$');
+        if v_parts is null then
+            v_parts := array[lower(_person_of.email), ''];
+        elsif v_parts[2] in ('gmail.com', 'googlemail.com') then
+            v_parts := array[replace(v_parts[1], '.', ''), 'gmail.com'];
+        end if;
+    elsif _person_of.phone_confirmed_at is not null and _person_of.phone <> '' then
+        v_parts := array['phone', _person_of.phone];
+    else
+        return null;
+    end if;
+    return encode(sha256(convert_to(v_parts[1] || '@' || v_parts[2], 'UTF8')), 'hex');
+end
+$_$;
+
 CREATE FUNCTION billing._plain_worth(stripe_subscription_ids text[], from_moment timestamp with time zone, until_moment timestamp with time zone) RETURNS SETOF billing.credit_move
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6914,6 +7362,78 @@ begin
     return (billing._post_entries(
         _post_entry.balance, array[_post_entry.entry], _post_entry.lots, _post_entry.takes
     ))[1];
+end
+$$;
+
+CREATE FUNCTION billing._post_free_credits(rule billing.free_credits, account_ids uuid[], period timestamp with time zone, expires_at timestamp with time zone) RETURNS uuid[]
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    SET enable_seqscan TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+declare
+    v_rule billing.free_credits := _post_free_credits.rule;
+    v_now timestamptz := billing.current_time();
+    v_done uuid[];
+    v_balances billing.credit_balances[];
+    v_entries billing.credit_entries[];
+    v_lots billing.credit_grants[];
+    v_other billing.credit_balances;
+begin
+    with fresh as (
+        select nextval('billing.credit_entries_id_seq') as entry_id, balances as locked, balances.account_id, keys.key
+        from unnest(_post_free_credits.account_ids) as wanted (account_id)
+        join billing.credit_balances as balances on balances.account_id = wanted.account_id
+        cross join lateral (
+            select billing._free_key(v_rule.name, balances.account_id, _post_free_credits.period) as key
+            offset 0  -- or it would be worked out twice
+        ) as keys
+        where balances.debt = 0 and balances.withheld = 0 and balances.balance <= 4611686018427387904
+            and v_rule.credits <= 4611686018427387904
+            -- One that has them already, whatever its slot says, holds up nobody else.
+            and not exists (
+                select from billing.credit_grants
+                where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = keys.key
+            )
+    )
+    select
+        array_agg(fresh.account_id),
+        array_agg(billing._moved(fresh.locked, v_rule.credits, _post_free_credits.expires_at)),
+        array_agg(billing._entry(
+            id => fresh.entry_id, account_id => fresh.account_id, kind => 'grant', amount => v_rule.credits,
+            balance_after => (fresh.locked).balance + v_rule.credits, source => 'free', reference_id => v_rule.name,
+            description => v_rule.description, key_space => 'stripe', idempotency_key => fresh.key, occurred_at => v_now
+        )),
+        array_agg(billing._lot(
+            entry_id => fresh.entry_id, account_id => fresh.account_id, amount => v_rule.credits,
+            effective_at => v_now, expires_at => _post_free_credits.expires_at, source => 'free',
+            reference_id => v_rule.name, key_space => 'stripe', idempotency_key => fresh.key
+        ))
+    into v_done, v_balances, v_entries, v_lots
+    from fresh;
+    if v_done is not null then
+        perform billing._write_entries(v_balances, v_entries, v_lots, '{}');
+    end if;
+
+    for v_other in
+        select balances.* from (
+            select unnest(_post_free_credits.account_ids) as account_id except select unnest(v_done)
+        ) as wanted
+        join billing.credit_balances as balances on balances.account_id = wanted.account_id
+        order by balances.account_id
+    loop
+        continue when v_rule.credits > 9223372036854775807 - greatest(v_other.balance, 0);
+        perform billing._grant_credits(
+            account_id => v_other.account_id, amount => v_rule.credits, key_space => 'stripe',
+            idempotency_key => billing._free_key(v_rule.name, v_other.account_id, _post_free_credits.period),
+            source => 'free', reference_id => v_rule.name, description => v_rule.description,
+            expires_at => _post_free_credits.expires_at
+        );
+        v_done := v_done || v_other.account_id;
+    end loop;
+    return coalesce(v_done, '{}');
 end
 $$;
 
@@ -7908,6 +8428,37 @@ begin
         where accounts.id = _recalculate_balance.account_id
     )
     where credit_balances.account_id = _recalculate_balance.account_id;
+end
+$$;
+
+CREATE FUNCTION billing._recalculate_free_credits(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_account_id uuid := _recalculate_free_credits.account_id;
+begin
+    perform billing._schedule_free_credits(free_credits, array[v_account_id]) from billing.free_credits
+    where free_credits.active;
+    update billing.free_credit_slots as slots set granted_for = null
+    where slots.account_id = v_account_id and slots.granted_for is not null
+        and billing._posted_credits(
+            v_account_id, billing._free_key(slots.rule, v_account_id, slots.granted_for)
+        ) = 0
+        and not billing._is_held(billing._free_key(slots.rule, v_account_id, slots.granted_for));
+    update billing.free_credit_slots set next_at = '-infinity'
+    where free_credit_slots.account_id = v_account_id and exists (
+        select from billing.free_credits where free_credits.name = free_credit_slots.rule and free_credits.active
+    );
+    perform billing._grant_free_credits_of_account(v_account_id);
+    perform billing._take_back(
+        v_account_id, off.business_key, off.found, array(
+            select lots.id from billing.credit_grants as lots
+            where lots.key_space = 'stripe' and lots.idempotency_key = off.business_key
+        ), 'clamp_and_record', 'Granted by no rule of free credits'
+    )
+    from billing._free_credit_discrepancies(v_account_id) as off
+    where off.invariant = 'granted_and_not_free';
 end
 $$;
 
@@ -9091,6 +9642,38 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._review_free_credits(rule billing.free_credits, account_id uuid, key text, expires_at timestamp with time zone) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_seen billing.card_fingerprints := billing._seen_card(_review_free_credits.account_id, billing.current_time());
+    v_held billing.held_credits;
+begin
+    if v_seen.card_fingerprint is null then
+        return 'clear';
+    elsif exists (
+        select from billing.held_credits
+        where held_credits.account_id = _review_free_credits.account_id and held_credits.kind = 'free'
+            and held_credits.reference_id = (_review_free_credits.rule).name and held_credits.status <> 'approved'
+    ) then
+        return 'waiting';
+    end if;
+    v_held.account_id := _review_free_credits.account_id;
+    v_held.kind := 'free';
+    v_held.amount := (_review_free_credits.rule).credits;
+    v_held.card_fingerprint := v_seen.card_fingerprint;
+    v_held.matched_account_id := v_seen.account_id;
+    v_held.idempotency_key := _review_free_credits.key;
+    v_held.source := 'free';
+    v_held.reference_id := (_review_free_credits.rule).name;
+    v_held.description := (_review_free_credits.rule).description;
+    v_held.expires_at := _review_free_credits.expires_at;
+    perform billing._set_aside(v_held);
+    return 'aside';
+end
+$$;
+
 CREATE FUNCTION billing._revocable(lot billing.credit_grants) RETURNS bigint
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -9181,6 +9764,46 @@ begin
         ), 0);
     end if;
     return greatest(v_balance.spend_cap - v_balance.spent_in_period - v_held, 0);
+end
+$$;
+
+CREATE FUNCTION billing._schedule_free_credits(rule billing.free_credits, account_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_since timestamptz := coalesce((_schedule_free_credits.rule).for_accounts_since, '-infinity');
+begin
+    if _schedule_free_credits.account_ids is null then
+        insert into billing.free_credit_slots (rule, account_id, next_at)
+        select (_schedule_free_credits.rule).name, accounts.id, '-infinity' from billing.accounts
+        where accounts.kind = 'personal' and accounts.owner_id is not null and accounts.created_at >= v_since
+        on conflict do nothing;
+    else
+        insert into billing.free_credit_slots (rule, account_id, next_at)
+        select (_schedule_free_credits.rule).name, accounts.id, '-infinity'
+        from unnest(_schedule_free_credits.account_ids) as wanted (id)
+        join billing.accounts on accounts.id = wanted.id
+        where accounts.kind = 'personal' and accounts.owner_id is not null and accounts.created_at >= v_since
+        on conflict do nothing;
+    end if;
+end
+$$;
+
+CREATE FUNCTION billing._schedule_new_accounts() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._schedule_free_credits(free_credits, array(
+        select accounts.id from billing.accounts
+        where accounts.created_at > free_credits.updated_at - interval '10 minutes' and not exists (
+            select from billing.free_credit_slots as slots
+            where slots.account_id = accounts.id and slots.rule = free_credits.name
+        )
+    ))
+    from billing.free_credits
+    where free_credits.active and free_credits.updated_at > now() - interval '10 minutes';
 end
 $$;
 
@@ -10630,6 +11253,18 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._welcome(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '1s'
+    AS $$
+begin
+    perform billing._grant_free_credits_of_account(_welcome.account_id);
+exception when others then
+    raise warning 'could not grant free credits to account % yet: %', _welcome.account_id, sqlerrm;
+end
+$$;
+
 CREATE FUNCTION billing._with_session_id(url text) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -10653,7 +11288,7 @@ declare
     v_revocation billing.credit_revocations;
 begin
     v_held.account_id := v_lot.account_id;
-    v_held.kind := split_part(v_lot.idempotency_key, ':', 1);
+    v_held.kind := case when v_lot.source = 'free' then 'free' else split_part(v_lot.idempotency_key, ':', 1) end;
     v_held.card_fingerprint := (_withdraw_for_review.seen).card_fingerprint;
     v_held.matched_account_id := (_withdraw_for_review.seen).account_id;
     v_held.idempotency_key := v_lot.idempotency_key;
@@ -11295,6 +11930,12 @@ begin
 
     return query
     select
+        account_discrepancies.account_id, free.invariant, free.business_key, free.expected, free.found,
+        format('%s: expected %s, granted %s', free.business_key, free.expected, free.found)
+    from billing._free_credit_discrepancies(account_discrepancies.account_id) as free;
+
+    return query
+    select
         account_discrepancies.account_id, 'carried_is_not_the_rest', null::text,
         coalesce(-sum(carried_credits.amount), 0)::bigint, max(balances.carried),
         format('carried %s, rows say %s', max(balances.carried), coalesce(-sum(carried_credits.amount), 0))
@@ -11832,11 +12473,17 @@ begin
         -- Only accounts without room for more are left.
         exit when cardinality(v_granted.full_account_ids) = cardinality(v_account_ids);
     end loop;
+    v_granted := billing._allocate_free_credits(
+        v_as_of, (allocate_due_credits.accounts_max - allocate_due_credits.accounts)::integer
+    );
+    accounts := accounts + v_granted.accounts;
+    slots_granted := slots_granted + v_granted.slots_granted;
+    credits_granted := credits_granted + v_granted.credits_granted;
     return next;
 end
 $$;
 
-COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every month of credits that has started by as_of (null: now), for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
+COMMENT ON FUNCTION billing.allocate_due_credits(as_of timestamp with time zone, accounts_max integer) IS 'Grants every month of credits that has started by as_of (null: now), and the free credits of the running period, for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
 CREATE FUNCTION billing.allocate_postponed() RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12673,6 +13320,28 @@ $$;
 
 COMMENT ON FUNCTION billing.distrust_stripe_row(kind text, stripe_id text, read_at timestamp with time zone, status text) IS 'Lets the next event replace a row that contradicts Stripe, unless the row was written after read_at, or the event brings it to that status anyway.';
 
+CREATE FUNCTION billing.end_free_credits(name text) RETURNS billing.free_credits
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_rule billing.free_credits;
+begin
+    update billing.free_credits set active = false, updated_at = now()
+    where free_credits.name = end_free_credits.name
+    returning * into v_rule;
+    if not found then
+        raise exception 'there are no free credits %', coalesce(end_free_credits.name, 'null')
+            using errcode = 'TB112', hint = 'billing.free_credits lists them.';
+    end if;
+    update billing.free_credit_slots set next_at = null
+    where free_credit_slots.rule = v_rule.name and free_credit_slots.next_at is not null;
+    return v_rule;
+end
+$$;
+
+COMMENT ON FUNCTION billing.end_free_credits(name text) IS 'Ends a rule of free credits. What it granted stays.';
+
 CREATE FUNCTION billing.enqueue_deleted_users() RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -12908,6 +13577,8 @@ begin
             max(grants.expires_at) as expires_at
         from billing.credit_grants as grants
         where grants.account_id = explain_credits.account_id and grants.key_space = 'stripe'
+            -- Of an allowance there may be one a day.
+            and (grants.source <> 'free' or grants.closed_at is null)
         group by 1
     ),
     -- Initial credits of a paid invoice: minus what was returned of it.
@@ -12948,6 +13619,33 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.explain_credits(account_id uuid, results_max integer) IS 'What each payment of an account is worth in credits, and what the ledger has of it, newest first.';
+
+CREATE FUNCTION billing.explain_free_credits(account_id uuid) RETURNS TABLE(rule text, reason text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select found.name, found.reason from (
+        select
+            free_credits.name, coalesce(candidates.reason, (
+                select 'same_person' from billing.free_credit_persons as others
+                where others.rule = free_credits.name and others.person = candidates.person
+                    and others.account_id <> candidates.account_id
+            )) as reason
+        from billing.free_credits
+        cross join lateral billing._free_candidates(
+            free_credits, array[explain_free_credits.account_id]
+        ) as candidates
+        where free_credits.active
+            and coalesce(candidates.granted_for < billing._free_period(free_credits.every, billing.current_time()), true)
+    ) as found
+    where found.reason is not null
+    order by found.name;
+end
+$$;
+
+COMMENT ON FUNCTION billing.explain_free_credits(account_id uuid) IS 'Rules of free credits by which an account gets none in the running period, and why.';
 
 CREATE FUNCTION billing.export_account(account_id uuid) RETURNS TABLE(section text, data jsonb)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -14242,6 +14940,7 @@ begin
         where purchases.account_id = v_account_id;
         perform billing._apply_returns_of_invoice(invoices.stripe_invoice_id) from billing.invoices
         where invoices.account_id = v_account_id and invoices.status = 'paid';
+        perform billing._recalculate_free_credits(v_account_id);
     end if;
     select string_agg(broken.invariant || ': ' || broken.detail, '; ') into v_broken
     from billing.account_ledger_discrepancies(v_account_id) as broken;
@@ -15352,6 +16051,63 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.set_credit_limits(account_id uuid, overdraft numeric, spend_cap numeric, spend_cap_period text, low_balance_threshold numeric) IS 'Sets all limits of an account: an omitted one means no overdraft, no cap, no warning.';
+
+CREATE FUNCTION billing.set_free_credits(name text, credits numeric, every text, expires text DEFAULT NULL::text, description text DEFAULT 'Free credits'::text, until_subscribed boolean DEFAULT false, once_per_person boolean DEFAULT true, for_accounts_since timestamp with time zone DEFAULT NULL::timestamp with time zone, active boolean DEFAULT true) RETURNS billing.free_credits
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_before billing.free_credits;
+    v_rule billing.free_credits;
+    v_constraint text;
+begin
+    select * into v_before from billing.free_credits
+    where free_credits.name = set_free_credits.name
+    for no key update;  -- which lets users sign up
+    if v_before.every <> set_free_credits.every then
+        raise exception 'free credits % are granted by %, which cannot change to %', v_before.name, v_before.every,
+            set_free_credits.every
+            using errcode = 'TB110', hint = 'End them (active false), and add a rule with another name.';
+    end if;
+    insert into billing.free_credits (
+        name, credits, every, expires, description, until_subscribed, once_per_person, for_accounts_since, active,
+        valid_from
+    )
+    values (
+        set_free_credits.name, billing._checked_amount(set_free_credits.credits), set_free_credits.every,
+        coalesce(set_free_credits.expires, case when set_free_credits.every = 'once' then 'never' else 'period_end' end),
+        set_free_credits.description, set_free_credits.until_subscribed, set_free_credits.once_per_person,
+        set_free_credits.for_accounts_since, set_free_credits.active, billing.current_time()
+    )
+    on conflict on constraint free_credits_pkey do update
+    set credits = excluded.credits,
+        expires = excluded.expires,
+        description = excluded.description,
+        until_subscribed = excluded.until_subscribed,
+        once_per_person = excluded.once_per_person,
+        for_accounts_since = excluded.for_accounts_since,
+        active = excluded.active,
+        valid_from = case when excluded.active and not free_credits.active then excluded.valid_from
+            else free_credits.valid_from end,
+        updated_at = now()
+    returning * into v_rule;
+    if not v_rule.active then
+        return billing.end_free_credits(v_rule.name);
+    elsif not v_before.active then
+        -- It grants the running period, unless that was granted before it ended.
+        update billing.free_credit_slots set next_at = '-infinity' where free_credit_slots.rule = v_rule.name;
+    end if;
+    perform billing._schedule_free_credits(v_rule, null);
+    return v_rule;
+exception when check_violation or not_null_violation then
+    get stacked diagnostics v_constraint = constraint_name;
+    raise exception 'invalid rule of free credits %: %', coalesce(set_free_credits.name, 'null'),
+        coalesce(replace(nullif(v_constraint, ''), '_', ' '), sqlerrm)
+        using errcode = 'TB111', hint = 'See docs/how-to/free-credits.md for what a rule may say.';
+end
+$$;
+
+COMMENT ON FUNCTION billing.set_free_credits(name text, credits numeric, every text, expires text, description text, until_subscribed boolean, once_per_person boolean, for_accounts_since timestamp with time zone, active boolean) IS 'Adds or changes a rule of free credits. Changes count from the next period; active false ends the rule. Existing accounts get the running period''s credits with the next run of the clock.';
 
 CREATE FUNCTION billing.set_member_role(account_id uuid, user_id uuid, role text) RETURNS billing.account_members
     LANGUAGE plpgsql SECURITY DEFINER
@@ -17043,6 +17799,22 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_accounts__schedule_free_credits() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._schedule_free_credits(free_credits, array[new.id]) from billing.free_credits where free_credits.active;
+    if found then
+        perform billing._welcome(new.id);
+    end if;
+    return null;
+exception when others then
+    raise warning 'could not schedule free credits for account % yet: %', new.id, sqlerrm;
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_budgets__sound() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -17564,6 +18336,27 @@ CREATE FUNCTION billing.tg_stripe_events__prune_again() RETURNS trigger
 begin
     update billing.event_pruning set pruned_until = new.received_at - interval '1 microsecond'
     where event_pruning.pruned_until >= new.received_at;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_users__confirmed() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_account_id uuid := (
+        select accounts.id from billing.accounts where accounts.owner_id = new.id and accounts.kind = 'personal'
+    );
+begin
+    update billing.free_credit_slots set next_at = '-infinity'
+    where free_credit_slots.account_id = v_account_id and free_credit_slots.next_at is not null;
+    if found then
+        perform billing._welcome(v_account_id);
+    end if;
+    return null;
+exception when others then
+    raise warning 'could not grant free credits to user % yet: %', new.id, sqlerrm;
     return null;
 end
 $$;
@@ -19050,6 +19843,33 @@ COMMENT ON TABLE billing.fraud_policies IS 'Which actions an early fraud warning
 
 COMMENT ON COLUMN billing.fraud_policies.refund_amount_max IS 'The largest amount that is refunded automatically, in minor units of the charge''s currency; null: any amount.';
 
+CREATE TABLE billing.free_credit_persons (
+    rule text NOT NULL,
+    person text NOT NULL,
+    account_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+COMMENT ON TABLE billing.free_credit_persons IS 'Which account of a person gets a rule''s credits.';
+
+COMMENT ON COLUMN billing.free_credit_persons.person IS 'A hash of the confirmed e-mail address without its alias, or of the phone number.';
+
+CREATE TABLE billing.free_credit_slots (
+    rule text NOT NULL,
+    account_id uuid NOT NULL,
+    granted_for timestamp with time zone,
+    granted billing.credits DEFAULT 0 NOT NULL,
+    next_at timestamp with time zone
+);
+
+COMMENT ON TABLE billing.free_credit_slots IS 'Which rules an account is due for, and what it was granted.';
+
+COMMENT ON COLUMN billing.free_credit_slots.granted_for IS 'Start of the last granted period; -infinity for credits granted once; null: none was granted yet.';
+
+COMMENT ON COLUMN billing.free_credit_slots.granted IS 'Credits of that period.';
+
+COMMENT ON COLUMN billing.free_credit_slots.next_at IS 'When the rule looks at the account next: at the start of the next period, or the next day if it granted nothing. -infinity: at once; null: never.';
+
 ALTER TABLE billing.held_credits ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME billing.held_credits_id_seq
     START WITH 1
@@ -19752,7 +20572,7 @@ COMMENT ON COLUMN public.credit_history.amount IS 'Credits added (above zero) or
 
 COMMENT ON COLUMN public.credit_history.balance_after IS 'The balance after this entry.';
 
-COMMENT ON COLUMN public.credit_history.source IS 'Where it comes from: app, or stripe.subscription, stripe.checkout and so on.';
+COMMENT ON COLUMN public.credit_history.source IS 'Where it comes from: app, free (free credits), or stripe.subscription, stripe.checkout and so on.';
 
 COMMENT ON COLUMN public.credit_history.reference_id IS 'Id of what it is for, as the app or Stripe names it.';
 
@@ -19961,6 +20781,15 @@ ALTER TABLE ONLY billing.fraud_policies
 
 ALTER TABLE ONLY billing.fraud_warnings
     ADD CONSTRAINT fraud_warnings_pkey PRIMARY KEY (stripe_early_fraud_warning_id);
+
+ALTER TABLE ONLY billing.free_credit_persons
+    ADD CONSTRAINT free_credit_persons_pkey PRIMARY KEY (rule, person);
+
+ALTER TABLE ONLY billing.free_credit_slots
+    ADD CONSTRAINT free_credit_slots_pkey PRIMARY KEY (account_id, rule);
+
+ALTER TABLE ONLY billing.free_credits
+    ADD CONSTRAINT free_credits_pkey PRIMARY KEY (name);
 
 ALTER TABLE ONLY billing.held_credits
     ADD CONSTRAINT held_credits_pkey PRIMARY KEY (id);
@@ -20235,6 +21064,12 @@ CREATE INDEX fraud_warnings_payment_intent ON billing.fraud_warnings USING btree
 
 CREATE INDEX fraud_warnings_warned ON billing.fraud_warnings USING btree (warned_at, stripe_early_fraud_warning_id);
 
+CREATE INDEX free_credit_persons_account ON billing.free_credit_persons USING btree (account_id);
+
+CREATE INDEX free_credit_slots_due ON billing.free_credit_slots USING btree (next_at) WHERE (next_at IS NOT NULL);
+
+CREATE INDEX free_credit_slots_rule ON billing.free_credit_slots USING btree (rule);
+
 CREATE INDEX held_credits_account ON billing.held_credits USING btree (account_id);
 
 CREATE UNIQUE INDEX held_credits_key ON billing.held_credits USING btree (idempotency_key);
@@ -20402,6 +21237,8 @@ CREATE TRIGGER tg_accounts__open_balance AFTER INSERT ON billing.accounts FOR EA
 CREATE CONSTRAINT TRIGGER tg_accounts__owner_deleted AFTER UPDATE OF owner_id ON billing.accounts DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((old.owner_id IS NOT NULL) AND (new.owner_id IS NULL))) EXECUTE FUNCTION billing.tg_accounts__owner_deleted();
 
 CREATE TRIGGER tg_accounts__pause_recharge AFTER UPDATE OF kind ON billing.accounts FOR EACH ROW WHEN (((old.kind = 'personal'::text) AND (new.kind = 'team'::text))) EXECUTE FUNCTION billing.tg_accounts__pause_recharge();
+
+CREATE TRIGGER tg_accounts__schedule_free_credits AFTER INSERT ON billing.accounts FOR EACH ROW WHEN ((new.kind = 'personal'::text)) EXECUTE FUNCTION billing.tg_accounts__schedule_free_credits();
 
 CREATE TRIGGER tg_budgets__sound BEFORE INSERT OR UPDATE OF parent, path, cap, period ON billing.budgets FOR EACH ROW EXECUTE FUNCTION billing.tg_budgets__sound();
 
@@ -20607,6 +21444,18 @@ ALTER TABLE ONLY billing.fraud_warnings
 ALTER TABLE ONLY billing.fraud_warnings
     ADD CONSTRAINT fraud_warnings_stripe_customer_id_fkey FOREIGN KEY (stripe_customer_id) REFERENCES billing.customers(stripe_customer_id);
 
+ALTER TABLE ONLY billing.free_credit_persons
+    ADD CONSTRAINT free_credit_persons_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.free_credit_persons
+    ADD CONSTRAINT free_credit_persons_rule_fkey FOREIGN KEY (rule) REFERENCES billing.free_credits(name);
+
+ALTER TABLE ONLY billing.free_credit_slots
+    ADD CONSTRAINT free_credit_slots_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.free_credit_slots
+    ADD CONSTRAINT free_credit_slots_rule_fkey FOREIGN KEY (rule) REFERENCES billing.free_credits(name);
+
 ALTER TABLE ONLY billing.held_credits
     ADD CONSTRAINT held_credits_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
 
@@ -20781,6 +21630,12 @@ ALTER TABLE billing.fraud_actions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.fraud_policies ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.fraud_warnings ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.free_credit_persons ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.free_credit_slots ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.free_credits ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE billing.held_credits ENABLE ROW LEVEL SECURITY;
 

@@ -67,6 +67,7 @@ NOT_PERSONAL = {
     "billing.deleted_prices": "the catalogue",
     "billing.event_pruning": "how far events are pruned",
     "billing.fraud_policies": "the policy",
+    "billing.free_credits": "the catalogue",
     "billing.one_time_prices": "the catalogue",
     "billing.payment_links": "a link belongs to a price",
     "billing.payment_reference_keys": "keys",
@@ -98,6 +99,7 @@ KEPT = {
     ),
     "channels, not addresses": "delivered_to",
     "ids and numbers": "detail quantities",
+    "a rule's name": "rule",
 }
 KEPT_IN = {
     "billing.refunds.reason": "one of Stripe's words",
@@ -106,6 +108,7 @@ KEPT_IN = {
     "billing.reviews.reason": "one of Stripe's words",
     "billing.recharges.reason": "a decline code",
     "billing.card_fingerprints.card_fingerprint": "part of the key; the row is deleted or kept",
+    "billing.free_credit_persons.person": "a hash; the row is deleted or kept",
     "billing.team_invitations.email": "the address by which a row is found; the row is deleted",
     "billing.budgets.actor": "part of the key; the row is deleted",
     "billing.budgets.parent": "the actor of another row, which is deleted",
@@ -403,6 +406,8 @@ def catalogue(database: Database, admin: Connection) -> None:
         sync_price(worker, metadata={"monthly_credits": "100", "trial_credits": "10", "initial_credits": "5"})
         pack = {"type": "one_time", "unit_amount": 900, "metadata": {"pack_credits": "500"}}
         sync_price(worker, stripe_price_id="price_pack", **pack)
+    with database.connect("service_role") as app:
+        call(app, "set_free_credits", name="welcome", credits=1, every="once")
     boss = create_user(database, "boss@example.com")
     admin.execute("insert into billing.accounts (kind, name, owner_id) values ('team', 'Crew', %s)", [boss])
 
@@ -596,6 +601,17 @@ def test_a_card_is_remembered_only_while_cards_are_compared(
     kept = fetch(app, "select card_fingerprint from billing.card_fingerprints")
     assert kept == ([{"card_fingerprint": "card_1"}] if is_kept else [])
     assert value(app, "select count(*) from billing.payments where card_fingerprint is not null") == 0
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_the_hash_of_an_address_stays_only_while_a_rule_asks_for_persons(
+    lives: tuple[Life, Life], app: Connection, is_active: bool
+) -> None:
+    ada, grace = lives
+    call(app, "set_free_credits", name="welcome", credits=1, every="once", active=is_active)
+    erase(app, ada)
+    kept = {row["account_id"] for row in fetch(app, "select account_id from billing.free_credit_persons")}
+    assert (ada.account_id in kept, grace.account_id in kept) == (is_active, True)
 
 
 def test_texts_of_entries_change_by_an_erasure_only(app: Connection, conn: Connection, account: UUID) -> None:

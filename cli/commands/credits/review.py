@@ -1,4 +1,4 @@
-"""`till credits review …`: initial and trial credits that wait for an administrator."""
+"""`till credits review …`: initial, trial and free credits that wait for an administrator."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from cli.call import Actor, Reason, actor_or_user, perform, row_id
 from cli.database import Row, connect, rows
 from cli.output import AsJson, print_rows
 
-app = App("review", panel="Correct", help="Approve or refuse initial and trial credits under review.")
+app = App("review", panel="Correct", help="Approve or refuse initial, trial and free credits under review.")
 
 
 class Status(StrEnum):
@@ -37,7 +37,7 @@ def list_reviews(
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=1000)] = 100,
     as_json: AsJson = False,
 ) -> None:
-    """List initial and trial credits under review: the card was seen on another account. Newest first."""
+    """List initial, trial and free credits under review: the card was seen on another account. Newest first."""
     with connect() as conn:
         found = rows(
             conn,

@@ -211,7 +211,7 @@ comment on column billing.settings.stripe_account_id is 'The Stripe account of t
 comment on column billing.settings.credits_since is 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
 comment on column billing.settings.grants_current_period is 'True if a period that was paid for before credits_since gives the credits of its time after it.';
 comment on column billing.settings.initial_credits_per is 'Initial credits are granted once for each account and product, or once for each account.';
-comment on column billing.settings.seen_card_policy is 'What happens to initial and trial credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
+comment on column billing.settings.seen_card_policy is 'What happens to initial, trial and free credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
 comment on column billing.settings.shortfall_policy is 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
 comment on column billing.settings.past_due_keeps_features is 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
 comment on column billing.settings.site_url is 'The app''s address: Stripe redirects users here unless a request names another page.';

@@ -1,4 +1,4 @@
--- One-time credits: initial and trial credits, limited to one account of the same person.
+-- One-time credits: initial and trial credits, limited to one account of the same person. Free credits use its review.
 --
 -- Invariant: granted once for each account and product (or as settings.initial_credits_per and one_trial_per say), whatever the
 -- key. If a card of the account was seen on another account before, settings.seen_card_policy decides: grant, hold for review, or
@@ -6,7 +6,7 @@
 -- smaller id), so the order of events makes no difference.
 --
 -- card_fingerprints   which cards Stripe saw on which customer, and so on which account
--- held_credits        initial and trial credits under review, approved or refused
+-- held_credits        initial, trial and free credits under review, approved or refused
 -- Only functions write; service_role reads. Private: _grant_once, called by the functions that grant such credits.
 
 create table billing.card_fingerprints (
@@ -44,7 +44,7 @@ create table billing.held_credits (
     held_at timestamptz not null,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
-    constraint kind_is_known check (kind in ('initial', 'trial')),
+    constraint kind_is_known check (kind in ('initial', 'trial', 'free')),
     constraint status_is_known check (status in ('pending', 'approved', 'refused')),
     constraint accounts_differ check (matched_account_id <> account_id),
     constraint reviews_say_who_and_why
@@ -304,7 +304,7 @@ from public, anon, authenticated, service_role;
 comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached or charged.';
 comment on column billing.card_fingerprints.account_id is 'The customer''s account; null while the customer is not linked.';
 comment on column billing.card_fingerprints.first_seen_at is 'The earliest time that Stripe reported, not the time of our processing.';
-comment on table billing.held_credits is 'Initial and trial credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
+comment on table billing.held_credits is 'Initial, trial and free credits under review: a card of the account was seen on another account before. The key is their business key (key space stripe); the other columns are the arguments of the grant.';
 comment on column billing.held_credits.card_fingerprint is 'The card that was seen on matched_account_id before.';
 comment on column billing.held_credits.status is 'pending: waits for an administrator. approved or refused: by reviewed_by, or refused by the policy if that is null.';
 comment on column billing.held_credits.revocation_id is 'The revocation of the credits, if they were granted before the card was reported.';

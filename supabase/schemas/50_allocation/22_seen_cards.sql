@@ -88,7 +88,7 @@ declare
     v_revocation billing.credit_revocations;
 begin
     v_held.account_id := v_lot.account_id;
-    v_held.kind := split_part(v_lot.idempotency_key, ':', 1);
+    v_held.kind := case when v_lot.source = 'free' then 'free' else split_part(v_lot.idempotency_key, ':', 1) end;
     v_held.card_fingerprint := (_withdraw_for_review.seen).card_fingerprint;
     v_held.matched_account_id := (_withdraw_for_review.seen).account_id;
     v_held.idempotency_key := v_lot.idempotency_key;
@@ -160,7 +160,14 @@ begin
         from billing.credit_grants
         join billing.credit_entries on credit_entries.id = credit_grants.entry_id
         where credit_grants.account_id = _judge_credits.account_id and credit_grants.key_space = 'stripe'
-            and split_part(credit_grants.idempotency_key, ':', 1) in ('initial', 'trial')
+            and (
+                split_part(credit_grants.idempotency_key, ':', 1) in ('initial', 'trial')
+                -- Of these there may be one a day: what is used up or expired needs no review.
+                or credit_grants.source = 'free' and credit_grants.closed_at is null and exists (
+                    select from billing.free_credits
+                    where free_credits.name = credit_grants.reference_id and free_credits.once_per_person
+                )
+            )
             and not exists (
                 select from billing.held_credits where held_credits.idempotency_key = credit_grants.idempotency_key
             )

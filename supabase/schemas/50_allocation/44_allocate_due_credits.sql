@@ -1,4 +1,4 @@
--- Monthly credits by the clock: every month that has started, for every subscriber, in sets.
+-- Credits by the clock: every month that has started, for every subscriber, and free credits that are due, in sets.
 --
 -- Invariant: a month is granted once, however many callers run at the same time; a second call finds nothing. Accounts
 -- are locked in order, and those that another transaction has locked are left for the next call. A call is one
@@ -71,6 +71,12 @@ begin
         -- Only accounts without room for more are left.
         exit when cardinality(v_granted.full_account_ids) = cardinality(v_account_ids);
     end loop;
+    v_granted := billing._allocate_free_credits(
+        v_as_of, (allocate_due_credits.accounts_max - allocate_due_credits.accounts)::integer
+    );
+    accounts := accounts + v_granted.accounts;
+    slots_granted := slots_granted + v_granted.slots_granted;
+    credits_granted := credits_granted + v_granted.credits_granted;
     return next;
 end
 $$;
@@ -78,4 +84,4 @@ $$;
 revoke all on function billing.allocate_due_credits from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_due_credits(timestamptz, integer) to service_role, billing_worker;
 
-comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has started by as_of (null: now), for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
+comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has started by as_of (null: now), and the free credits of the running period, for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';

@@ -9,6 +9,8 @@
 --   returned_and_not_taken     credits that were not revoked although their payment was returned
 --   paid_time_is_not_recorded  a line of a paid invoice with credits but without its period of time
 --   recorded_and_not_paid      a period of time without a matching paid line
+--   free_and_not_granted       free credits of the running period that were not granted, and are not about to be
+--   granted_and_not_free       free credits that no rule granted
 --   carried_is_not_the_rest    the balance's carried credits are not the sum of carried_credits
 --
 -- service_role reads the view and the functions for one account; billing_worker may call check_account too.
@@ -122,6 +124,12 @@ begin
     ) as initial
     left join billing.invoices on invoices.stripe_invoice_id = initial.stripe_invoice_id
     where invoices.status is distinct from 'paid' or initial.posted <> -initial.returned;
+
+    return query
+    select
+        account_discrepancies.account_id, free.invariant, free.business_key, free.expected, free.found,
+        format('%s: expected %s, granted %s', free.business_key, free.expected, free.found)
+    from billing._free_credit_discrepancies(account_discrepancies.account_id) as free;
 
     return query
     select

@@ -55,6 +55,20 @@ begin
             order by 1, schedules.period_start
         ) as initial
         where initial.counts_from <= initial.period_start
+        union all
+        select
+            billing._free_key(slots.rule, slots.account_id, slots.granted_for), slots.granted, free.granted_at, 'free',
+            slots.rule, rules.description, case
+                when rules.expires = 'period_end' then billing._next_free_period(rules.every, slots.granted_for)
+                when rules.expires <> 'never'
+                    then (free.granted_at at time zone 'utc' + rules.expires::interval) at time zone 'utc'
+            end, null, null, null, null, null
+        from billing.free_credit_slots as slots
+        join billing.free_credits as rules on rules.name = slots.rule
+        join billing.accounts on accounts.id = slots.account_id
+        cross join lateral (select greatest(slots.granted_for, accounts.created_at) as granted_at) as free
+        where slots.account_id = _missing_grants.account_id and slots.granted_for is not null
+            and not billing._is_held(billing._free_key(slots.rule, slots.account_id, slots.granted_for))
     )
     select
         grants.business_key, grants.credits - posted.credits, grants.moment, grants.source, grants.reference_id,

@@ -96,6 +96,7 @@ begin
         where purchases.account_id = v_account_id;
         perform billing._apply_returns_of_invoice(invoices.stripe_invoice_id) from billing.invoices
         where invoices.account_id = v_account_id and invoices.status = 'paid';
+        perform billing._recalculate_free_credits(v_account_id);
     end if;
     select string_agg(broken.invariant || ': ' || broken.detail, '; ') into v_broken
     from billing.account_ledger_discrepancies(v_account_id) as broken;

@@ -259,6 +259,12 @@ begin
     return query
     select 'held_credits', to_jsonb(held) - 'matched_account_id' from billing.held_credits as held
     where held.account_id = v_account_id;
+    return query
+    select 'free_credit_slots', to_jsonb(slots) from billing.free_credit_slots as slots
+    where slots.account_id = v_account_id order by slots.rule;
+    return query
+    select 'free_credit_persons', to_jsonb(persons) from billing.free_credit_persons as persons
+    where persons.account_id = v_account_id order by persons.rule;
 
     return query
     select 'credit_balances', to_jsonb(balances) from billing.credit_balances as balances

@@ -2,8 +2,9 @@
 --
 -- Erased: names, addresses, texts that people or your app wrote, metadata, links to Stripe's pages, saved cards, the bodies
 -- of events and notifications. Kept: amounts, times, states, keys and the ids of Stripe's objects, which accounting and the
--- ledger need, and who decided what. A card's fingerprint is kept only while settings.seen_card_policy compares cards: an
--- erasure must not give the same card free credits again.
+-- ledger need, and who decided what. A card's fingerprint is kept only while settings.seen_card_policy compares cards, and the
+-- hash of an address only while a rule of free credits is once_per_person: an erasure must not give the same person free
+-- credits again.
 --
 -- Invariant: balances, entries, grants and facts are unchanged, so both comparisons of credits stay empty. An erased account
 -- is closed and has no user. Later events of its customers are applied as always, and erased in the same transaction.
@@ -108,6 +109,10 @@ begin
     if billing._seen_card_policy() = 'grant' then
         delete from billing.card_fingerprints where card_fingerprints.stripe_customer_id = any (v_customers);
     end if;
+    delete from billing.free_credit_persons
+    where free_credit_persons.account_id = v_account_id and not exists (
+        select from billing.free_credits where free_credits.active and free_credits.once_per_person
+    );
 
     update billing.subscriptions set metadata = '{}', updated_at = now()
     where (subscriptions.account_id = v_account_id or subscriptions.stripe_customer_id = any (v_customers))

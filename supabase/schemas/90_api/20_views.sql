@@ -199,7 +199,7 @@ comment on column public.credit_history.account_id is 'The account; its id is in
 comment on column public.credit_history.kind is 'What kind of movement: grant, spend, capture, refund, expiry, revocation and so on.';
 comment on column public.credit_history.amount is 'Credits added (above zero) or taken (below zero).';
 comment on column public.credit_history.balance_after is 'The balance after this entry.';
-comment on column public.credit_history.source is 'Where it comes from: app, or stripe.subscription, stripe.checkout and so on.';
+comment on column public.credit_history.source is 'Where it comes from: app, free (free credits), or stripe.subscription, stripe.checkout and so on.';
 comment on column public.credit_history.reference_id is 'Id of what it is for, as the app or Stripe names it.';
 comment on column public.credit_history.description is 'A line for the user.';
 comment on column public.credit_history.feature is 'The feature or meter that the credits were used for.';

@@ -5,6 +5,7 @@
 --
 --   find_customers     an id, an e-mail address, a name or a part of one → Stripe customers that no account owns
 --   explain_credits    an account → what each payment is worth, and what the ledger has of it
+--   explain_free_credits   an account → why it gets no free credits
 
 create function billing.find_customers(search text, results_max integer)
 returns setof text
@@ -88,6 +89,8 @@ begin
             max(grants.expires_at) as expires_at
         from billing.credit_grants as grants
         where grants.account_id = explain_credits.account_id and grants.key_space = 'stripe'
+            -- Of an allowance there may be one a day.
+            and (grants.source <> 'free' or grants.closed_at is null)
         group by 1
     ),
     -- Initial credits of a paid invoice: minus what was returned of it.
@@ -127,8 +130,41 @@ begin
 end
 $$;
 
-revoke all on function billing.find_customers, billing.explain_credits from public, anon, authenticated, service_role;
-grant execute on function billing.find_customers(text, integer), billing.explain_credits(uuid, integer) to service_role;
+-- Rules of free credits by which an account gets none, and why: see _free_candidates; same_person: another account of the
+-- person gets them.
+create function billing.explain_free_credits(account_id uuid)
+returns table (rule text, reason text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select found.name, found.reason from (
+        select
+            free_credits.name, coalesce(candidates.reason, (
+                select 'same_person' from billing.free_credit_persons as others
+                where others.rule = free_credits.name and others.person = candidates.person
+                    and others.account_id <> candidates.account_id
+            )) as reason
+        from billing.free_credits
+        cross join lateral billing._free_candidates(
+            free_credits, array[explain_free_credits.account_id]
+        ) as candidates
+        where free_credits.active
+            and coalesce(candidates.granted_for < billing._free_period(free_credits.every, billing.current_time()), true)
+    ) as found
+    where found.reason is not null
+    order by found.name;
+end
+$$;
+
+revoke all on function billing.find_customers, billing.explain_credits, billing.explain_free_credits from public, anon, authenticated, service_role;
+grant execute on function
+    billing.find_customers(text, integer), billing.explain_credits(uuid, integer), billing.explain_free_credits(uuid)
+to service_role;
 
 comment on function billing.find_customers(text, integer) is 'Finds Stripe customers that no account owns: by their id, that of one of their objects, an e-mail address, or a part of an address or a name.';
 comment on function billing.explain_credits(uuid, integer) is 'What each payment of an account is worth in credits, and what the ledger has of it, newest first.';
+comment on function billing.explain_free_credits(uuid) is 'Rules of free credits by which an account gets none in the running period, and why.';

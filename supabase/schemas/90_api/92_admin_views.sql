@@ -11,7 +11,7 @@
 --   admin_disputes         disputes with owner
 --   admin_reviews          Radar reviews with payment and owner
 --   admin_plans_without_credits  live subscriptions whose plan gives neither credits nor features
---   admin_credit_reviews   initial and trial credits under review, with both owners
+--   admin_credit_reviews   initial, trial and free credits under review, with both owners
 --
 -- owner_email is called for the rows that are shown: Postgres works out the columns of a view after its limit.
 
