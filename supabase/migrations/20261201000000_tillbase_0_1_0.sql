@@ -3430,6 +3430,8 @@ returns table (holds_expired bigint, lots_opened bigint, lots_expired bigint, cr
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+-- A plan that was made while a table was small must not stay.
+set enable_seqscan = off
 as $$
 declare
     v_hold_ids uuid[];
@@ -6830,6 +6832,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance((_spend_excess.hold).account_id);
+    -- One time for the entry and the budgets' periods.
+    v_now timestamptz := billing.current_time();
     v_debt numeric := greatest(
         _spend_excess.amount - (v_balance.balance::numeric + v_balance.debt - v_balance.held), 0
     );
@@ -6844,14 +6848,14 @@ begin
     end if;
     if v_balance.has_budgets and (_spend_excess.hold).actor is not null then
         perform billing._count_in_budgets(
-            v_balance.account_id, (_spend_excess.hold).actor, _spend_excess.amount, 0, billing.current_time()
+            v_balance.account_id, (_spend_excess.hold).actor, _spend_excess.amount, 0, v_now
         );
     end if;
     return billing._post_entry(v_balance, billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -_spend_excess.amount, debt => v_debt::bigint,
         source => 'app', description => _spend_excess.description, feature => (_spend_excess.hold).feature,
         metadata => _spend_excess.metadata, actor => (_spend_excess.hold).actor, key_space => _spend_excess.key_space,
-        idempotency_key => _spend_excess.idempotency_key, occurred_at => billing.current_time()
+        idempotency_key => _spend_excess.idempotency_key, occurred_at => v_now
     ));
 end
 $$;

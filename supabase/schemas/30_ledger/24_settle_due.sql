@@ -10,6 +10,8 @@ returns table (holds_expired bigint, lots_opened bigint, lots_expired bigint, cr
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+-- A plan that was made while a table was small must not stay.
+set enable_seqscan = off
 as $$
 declare
     v_hold_ids uuid[];
