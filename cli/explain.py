@@ -98,6 +98,11 @@ _TIMELINE: LiteralString = """
         union all
         select held.held_at, 'credits: under review', held.id::text, null, null, held.amount, held.kind
         from billing.held_credits as held where held.account_id = %(account_id)s and held.status = 'pending'
+        union all
+        select overages.claimed_at, 'overage ' || overages.status, overages.id::text, overages.amount,
+            overages.currency, null,
+            concat_ws(', ', overages.credits || ' credits', overages.stripe_invoice_id, overages.reason)
+        from public.billing_overages as overages where overages.account_id = %(account_id)s
     )
     select * from told order by at desc nulls last, what limit %(limit)s
 """

@@ -25,6 +25,7 @@ from cli.commands import (
     links,
     notifications,
     operations,
+    overage,
     plans,
     recharge,
     reconcile,
@@ -61,6 +62,7 @@ app.add_typer(customers.app)
 app.add_typer(subscriptions.app)
 app.add_typer(credits.app)
 app.add_typer(recharge.app)
+app.add_typer(overage.app)
 app.add_typer(explain.app)
 app.add_typer(worker.app)
 app.add_typer(dashboard.app)

@@ -64,6 +64,7 @@ class BillingCreditBalances(BaseModel):
     low_balance_threshold: Optional[int] = Field(alias="low_balance_threshold")
     may_spend: bool = Field(alias="may_spend")
     next_due_at: Optional[datetime.datetime] = Field(alias="next_due_at")
+    overage_limit: int = Field(alias="overage_limit")
     overdraft: int = Field(alias="overdraft")
     recharge_below: Optional[int] = Field(alias="recharge_below")
     spend_cap: Optional[int] = Field(alias="spend_cap")
@@ -321,6 +322,23 @@ class PublicBillingOperations(BaseModel):
     valid_from: datetime.datetime = Field(alias="valid_from")
 
 
+class PublicBillingOverages(BaseModel):
+    account_id: uuid.UUID = Field(alias="account_id")
+    amount: int = Field(alias="amount")
+    claimed_at: datetime.datetime = Field(alias="claimed_at")
+    credits: int = Field(alias="credits")
+    currency: str = Field(alias="currency")
+    hosted_invoice_url: Optional[str] = Field(alias="hosted_invoice_url")
+    id: uuid.UUID = Field(alias="id")
+    period_end: datetime.datetime = Field(alias="period_end")
+    period_start: datetime.datetime = Field(alias="period_start")
+    quantity: int = Field(alias="quantity")
+    reason: Optional[str] = Field(alias="reason")
+    status: Optional[str] = Field(alias="status")
+    stripe_invoice_id: Optional[str] = Field(alias="stripe_invoice_id")
+    stripe_subscription_id: str = Field(alias="stripe_subscription_id")
+
+
 class PublicBillingPacks(BaseModel):
     credits_per_unit: Optional[float] = Field(alias="credits_per_unit")
     currency: str = Field(alias="currency")
@@ -341,6 +359,8 @@ class PublicBillingPlans(BaseModel):
     lookup_key: Optional[str] = Field(alias="lookup_key")
     monthly_credits: int = Field(alias="monthly_credits")
     name: Optional[str] = Field(alias="name")
+    overage_limit: int = Field(alias="overage_limit")
+    overage_pack: Optional[str] = Field(alias="overage_pack")
     recurring_interval: str = Field(alias="recurring_interval")
     recurring_interval_count: int = Field(alias="recurring_interval_count")
     seats_max: Optional[int] = Field(alias="seats_max")

@@ -125,6 +125,7 @@ export type Database = {
           "low_balance_threshold": number | null;
           "may_spend": boolean;
           "next_due_at": string | null;
+          "overage_limit": number;
           "overdraft": number;
           "recharge_below": number | null;
           "spend_cap": number | null;
@@ -148,6 +149,7 @@ export type Database = {
             "low_balance_threshold": number | null;
             "may_spend": boolean;
             "next_due_at": string | null;
+            "overage_limit": number;
             "overdraft": number;
             "recharge_below": number | null;
             "spend_cap": number | null;
@@ -173,6 +175,7 @@ export type Database = {
             "low_balance_threshold": number | null;
             "may_spend": boolean;
             "next_due_at": string | null;
+            "overage_limit": number;
             "overdraft": number;
             "recharge_below": number | null;
             "spend_cap": number | null;
@@ -202,6 +205,7 @@ export type Database = {
           "low_balance_threshold"?: number | null;
           "may_spend"?: boolean;
           "next_due_at"?: string | null;
+          "overage_limit"?: number;
           "overdraft"?: number;
           "recharge_below"?: number | null;
           "spend_cap"?: number | null;
@@ -226,6 +230,7 @@ export type Database = {
           "low_balance_threshold"?: number | null;
           "may_spend"?: boolean;
           "next_due_at"?: string | null;
+          "overage_limit"?: number;
           "overdraft"?: number;
           "recharge_below"?: number | null;
           "spend_cap"?: number | null;
@@ -1009,6 +1014,34 @@ export type Database = {
         };
         Relationships: [];
       };
+      "billing_overages": {
+        Row: {
+          "account_id": string;
+          "amount": number;
+          "claimed_at": string;
+          "credits": number;
+          "currency": string;
+          "hosted_invoice_url": string | null;
+          "id": string;
+          "period_end": string;
+          "period_start": string;
+          "quantity": number;
+          "reason": string | null;
+          "status": string | null;
+          "stripe_invoice_id": string | null;
+          "stripe_subscription_id": string;
+        };
+        ComputedFields: never;
+        Relationships: [
+          {
+            foreignKeyName: "overages_account_id_fkey";
+            columns: ["account_id"];
+            isOneToOne: false;
+            referencedRelation: "billing_account";
+            referencedColumns: ["account_id"];
+          },
+        ];
+      };
       "billing_packs": {
         Row: {
           "credits_per_unit": number | null;
@@ -1033,6 +1066,8 @@ export type Database = {
           "lookup_key": string | null;
           "monthly_credits": number;
           "name": string | null;
+          "overage_limit": number;
+          "overage_pack": string | null;
           "recurring_interval": string;
           "recurring_interval_count": number;
           "seats_max": number | null;

@@ -1,4 +1,4 @@
-"""Everything that is due → months granted, holds and lots expired, lots opened, in chunks of accounts.
+"""Everything that is due → months granted, lots and holds expired, overages claimed, in chunks of accounts.
 
 Each chunk is its own transaction, between two batches. A month is granted once, by the first caller, and every
 movement expires what is due in its own account, so the balances never depend on this stage.
@@ -23,6 +23,7 @@ CLOCK_SECONDS = 5.0
 # month's expiry, costs 0.25 ms; expiring costs 0.2 to 0.3 ms. Smaller chunks cost more, because a call costs 5 ms.
 ALLOCATED_MAX = 100
 SWEPT_MAX = 100
+OVERAGES_MAX = 50
 # Checking an account takes some milliseconds, and a step ends after 50: a two hundredth of the worker's time, and some
 # hours for 10,000 accounts.
 PROVED_MAX = 40
@@ -75,6 +76,15 @@ def sweep(conn: Connection[Any], accounts_max: int = SWEPT_MAX) -> Swept:
     return swept
 
 
+def claim_overages(conn: Connection[Any], accounts_max: int = OVERAGES_MAX) -> int:
+    """End the periods of overage that are over; how many accounts. Raises psycopg.Error; nothing is written then."""
+    claimed = conn.execute(
+        "select accounts from billing.claim_due_overages(accounts_max => %s)", [accounts_max]
+    ).fetchone()
+    assert claimed is not None
+    return claimed[0]
+
+
 def prove(conn: Connection[Any], accounts_max: int = PROVED_MAX) -> tuple[int, int]:
     """Check the ledger and the paid credits of the next accounts: returns accounts, discrepancies.
 
@@ -88,7 +98,7 @@ def prove(conn: Connection[Any], accounts_max: int = PROVED_MAX) -> tuple[int, i
 
 
 class Clock:
-    """Grants months, then processes what is due, then checks a few accounts; each runs even if another fails."""
+    """Grants months, processes what is due, ends periods of overage, checks accounts; each even if another fails."""
 
     def __init__(self, allocated_max: int = ALLOCATED_MAX, swept_max: int = SWEPT_MAX) -> None:
         def allocate_chunk(conn: Connection[Any]) -> bool:
@@ -103,6 +113,9 @@ class Clock:
             )
             return swept.accounts >= swept_max
 
+        def claim_chunk(conn: Connection[Any]) -> bool:
+            return claim_overages(conn) >= OVERAGES_MAX
+
         def prove_chunk(conn: Connection[Any]) -> bool:
             accounts, discrepancies = prove(conn)
             metrics.ACCOUNTS_PROVED.inc(accounts)
@@ -111,6 +124,7 @@ class Clock:
 
         self._tasks = (
             PeriodicTask("allocation_refused", metrics.ALLOCATIONS_REFUSED, allocate_chunk),
+            PeriodicTask("overage_refused", metrics.OVERAGE_REFUSED, claim_chunk),
             PeriodicTask("sweep_refused", metrics.SWEEPS_REFUSED, sweep_chunk),
             PeriodicTask("proof_refused", metrics.PROOFS_REFUSED, prove_chunk, PROOF_SECONDS),
         )

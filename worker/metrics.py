@@ -55,6 +55,10 @@ SWEEPS_REFUSED = Counter("till_sweeps_refused_total", "Times that Postgres refus
 RECHARGES = Counter(
     "till_recharges_total", "Attempts at automatic recharges, by the status that they ended in.", ["outcome"]
 )
+OVERAGES = Counter(
+    "till_overages_total", "Steps of billing overages at Stripe, by how they ended.", ["outcome"]
+)
+OVERAGE_REFUSED = Counter("till_overage_refused_total", "Times that Postgres refused to claim overages.")
 LINKS = Counter(
     "till_payment_links_total", "Attempts at deactivating payment links, by how they ended.", ["outcome"]
 )

@@ -41,6 +41,22 @@ _UNKNOWN_PRICES: LiteralString = """
         and not exists (select from billing.plans where plans.stripe_price_id = items.stripe_price_id)
     group by 1 order by 2 desc, 1
 """
+_WITHOUT_OVERAGE: LiteralString = """
+    select plans.stripe_price_id, coalesce(plans.lookup_key, plans.stripe_price_id) as name, plans.overage_pack
+    from billing.plans
+    where plans.overage_limit > 0 and plans.active and not exists (
+        select from billing.credit_packs as packs
+        join billing.products on products.stripe_product_id = packs.stripe_product_id and products.active
+        where plans.overage_pack in (packs.stripe_price_id, packs.lookup_key) and packs.active and packs.unit_amount > 0
+            and packs.pack_credits is not null and packs.currency = plans.currency
+            and packs.livemode = plans.livemode
+    )
+    order by 1
+"""
+_FAILED_OVERAGES: LiteralString = """
+    select count(*) as number, min(id::text) as id from billing.overages
+    where status = 'failed' and reason not in ('account_closed', 'erased')
+"""
 _DISCREPANCIES: LiteralString = """
     select invariant, count(*) as number, min(account_id::text) as account_id from billing.found_discrepancies
     group by invariant order by invariant
@@ -198,6 +214,19 @@ def plans(conn: Connection) -> Iterator[Finding]:
             f"{counted(each['subscriptions'], 'subscription', 'use')} {each['stripe_price_id']}, "
             "which is not in billing.plans",
             "till plans sync",
+        )
+    for each in rows(conn, _WITHOUT_OVERAGE, {}):
+        yield Finding(
+            "overage_pack",
+            f"{each['name']} has no overage: no pack {each['overage_pack']} with a price in its currency is on sale",
+            f"set overage_pack on {each['stripe_price_id']} in Stripe, or till plans push",
+        )
+    failed = row(conn, _FAILED_OVERAGES, {})
+    if failed["number"]:
+        yield Finding(
+            "overages",
+            f"Stripe refused to bill {failed['number']:,} overages, such as {failed['id']}",
+            f"till overage list; after the cause is corrected: till overage retry {failed['id']}",
         )
 
 

@@ -5,7 +5,7 @@ Only `till plans` and the example import this module: pydantic takes its time to
 
 import re
 from decimal import Decimal
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     Discriminator,
     PrivateAttr,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -50,12 +51,14 @@ from cli.plans.rules import (
     Rounding,
     Text,
     TrialCreditsEnd,
+    can_bill,
     component,
     custom_table,
     features_text,
     fits_interval,
     is_declared,
     is_no_plan,
+    is_pack,
     matching,
     name,
     one_of,
@@ -161,6 +164,20 @@ class Plan(_Price):
     trial_days: Annotated[int, whole(0, TRIAL_DAYS_MAX, "days")] = 0
     seats: Annotated[str, BeforeValidator(seats_text)] = "any"
     features: Annotated[str, BeforeValidator(features_text)] = "{}"
+    overage_limit: Credits = 0
+    overage_pack: Annotated[Text, AfterValidator(is_pack)] = ""
+
+    @model_validator(mode="after")
+    def _bills_its_overage(self, info: ValidationInfo) -> Self:
+        if self.overage_limit and not self.overage_pack:
+            raise wrong("overage_limit needs overage_pack, the pack that bills the overage")
+        declared = cast("dict[str, dict[str, Any]]", info.context or {})
+        pack = declared["packs"].get(self.overage_pack)
+        if isinstance(pack, dict) and not can_bill(cast("dict[str, Any]", pack), self.currency):
+            raise wrong(
+                f"overage_pack {self.overage_pack} must have a fixed price above 0 in {self.currency}"
+            )
+        return self
 
 
 class _Pack(_Price):

@@ -57,7 +57,9 @@ def read_plan_file(path: Path) -> PlanFile:
     ) as error:  # ValueError: TOMLDecodeError, or a number of thousands of digits
         raise BadPlanFile([f"{path}: is not TOML: {error}"]) from None
     try:
-        file = PlanFile.model_validate(document, context={key: _tables(document, key) for key in _SECTIONS})
+        file = PlanFile.model_validate(
+            document, context={key: _tables(document, key) for key in (*_SECTIONS, "packs")}
+        )
     except ValidationError as refused:
         lines = text.splitlines()
         found = [_problem(error, lines) for error in refused.errors(include_url=False)]

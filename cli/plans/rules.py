@@ -5,10 +5,11 @@ What is refused here is what Stripe, or `billing.sync_price`, would refuse; test
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -140,6 +141,18 @@ def is_declared(product: str, info: ValidationInfo) -> str:
     if product not in (info.context or {})["products"]:
         raise wrong(f"there is no [products.{product}]")
     return product
+
+
+def is_pack(pack: str, info: ValidationInfo) -> str:
+    """A pack of the file. The context names them."""
+    if pack not in (info.context or {})["packs"]:
+        raise wrong(f"there is no [packs.{pack}]")
+    return pack
+
+
+def can_bill(pack: Mapping[str, Any], currency: str) -> bool:
+    """Whether a pack, as the file has it, has a fixed price above 0 in a currency. Its other mistakes are its own."""
+    return pack.get("unit_amount", 0) != 0 and pack.get("currency") == currency
 
 
 def table(value: object, info: ValidationInfo) -> object:

@@ -195,7 +195,7 @@ def _terms(plan: Mapping[str, Any]) -> str:
             *(
                 f"{key}: {plan[column]}"
                 for key, column in PLAN_COLUMNS.items()
-                if key not in _SHOWN and str(plan[column]) != PLAN_METADATA[key]
+                if key not in _SHOWN and plan[column] is not None and str(plan[column]) != PLAN_METADATA[key]
             ),
         ]
     )

@@ -27,9 +27,9 @@ begin
         union all
         select pg_catalog.format('public.%s', relname) from pg_catalog.pg_class
         where relnamespace = 'public'::regnamespace
-            and relname in ('billing_account', 'billing_entitlements', 'billing_operations', 'billing_packs',
-                'billing_plans', 'billing_subscription', 'budgets', 'credit_balance',
-                'credit_history', 'team_invitations', 'work_charges')
+            and relname in ('billing_account', 'billing_entitlements', 'billing_operations', 'billing_overages',
+                'billing_packs', 'billing_plans', 'billing_subscription', 'budgets',
+                'credit_balance', 'credit_history', 'team_invitations', 'work_charges')
         union all
         select distinct pg_catalog.format('public.%s()', proname) from pg_catalog.pg_proc
         where pronamespace = 'public'::regnamespace
@@ -144,7 +144,7 @@ constraint notification_kind_is_known check (
         'account_frozen', 'card_expiring', 'credits_expiring', 'credits_held', 'credits_not_granted', 'dispute_closed',
         'dispute_opened', 'entitlement_discrepancy', 'event_dead', 'event_waiting', 'events_missing',
         'fraud_action_failed', 'fraud_warning', 'ledger_discrepancy', 'low_balance', 'notifications_undeliverable',
-        'payment_failed', 'plan_without_credits', 'receipt', 'recharge_capped', 'recharge_failed', 'recharge_paused',
+        'overage_failed', 'payment_failed', 'plan_without_credits', 'receipt', 'recharge_capped', 'recharge_failed', 'recharge_paused',
         'recharge_requires_action', 'refund_applied', 'review_opened', 'silence', 'stripe_key', 'test',
         'user_deleted_while_subscribed', 'worker_back', 'worker_missing'
     )
@@ -447,7 +447,7 @@ revoke all on function billing._refused from public, anon, authenticated, servic
 create domain billing.job_kind as text
 constraint job_kind_is_known check (
     value in (
-        'payment_link', 'email_change', 'fraud_action', 'recharge', 'administrators_notification',
+        'payment_link', 'email_change', 'fraud_action', 'recharge', 'overage', 'administrators_notification',
         'customer_notification'
     )
 );
@@ -1070,6 +1070,8 @@ create table billing.plans (
     trial_days integer not null default 0,
     seats_min bigint not null default 1,
     seats_max bigint,
+    overage_limit bigint not null default 0,
+    overage_pack text,
     features jsonb not null default '{}',
     metadata jsonb not null default '{}',
     as_of timestamptz not null default '-infinity',
@@ -1092,11 +1094,14 @@ create table billing.plans (
     constraint cancel_credits_is_known check (cancel_credits in ('period_end', 'stop')),
     constraint trial_days_are_at_most_two_years check (trial_days between 0 and 730),
     constraint seats_are_in_order check (seats_min > 0 and seats_max >= seats_min),
+    constraint overage_limit_is_not_negative check (overage_limit >= 0),
+    constraint overage_comes_with_its_pack check (overage_limit = 0 or overage_pack is not null),
     constraint features_are_an_object check (jsonb_typeof(features) = 'object')
 );
 
 create index plans_product on billing.plans (stripe_product_id);
 create index plans_lookup_key on billing.plans (lookup_key) where lookup_key is not null;
+create index plans_with_overage on billing.plans (stripe_price_id) where overage_limit > 0;
 
 create table billing.credit_packs (
     stripe_price_id text primary key,
@@ -1144,7 +1149,7 @@ grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
     recurring_interval, recurring_interval_count, usage_type, initial_credits, monthly_credits, trial_credits,
     rollover, rollover_periods, rollover_cap, proration_credits, downgrade_credits, cancel_credits, trial_end_credits,
-    trial_days, seats_min, seats_max, features
+    trial_days, seats_min, seats_max, overage_limit, overage_pack, features
 ) on billing.plans to anon, authenticated;
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount, pack_credits,
@@ -1167,6 +1172,8 @@ comment on column billing.plans.trial_days is 'Length of the trial for new subsc
 comment on column billing.plans.features is 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
 comment on column billing.plans.seats_min is 'The smallest quantity at checkout, and the default.';
 comment on column billing.plans.seats_max is 'The largest quantity at checkout; null: settings.max_checkout_quantity.';
+comment on column billing.plans.overage_limit is 'How many credits may be spent beyond those that there are, and are billed afterwards; 0: none.';
+comment on column billing.plans.overage_pack is 'The pack that bills them: its lookup key or the id of its price.';
 comment on column billing.credit_packs.declared_from is 'Since when it is a pack: what was paid for it before gave no credits. -infinity: since its price is known.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';
 comment on column billing.credit_packs.pack_credits is 'Credits of one pack; null if the customer chooses the amount.';
@@ -1654,13 +1661,16 @@ comment on table billing.one_time_prices is 'One-time Stripe prices without cred
 
 -- 20_catalog/40_plan_terms.sql
 
--- A plan's terms of sale: the length of its trial, the number of seats.
+-- A plan's terms of sale: the length of its trial, the number of seats, credits beyond those that were paid.
 --
 -- Invariant: as credits, they come from the metadata of the price, else of the product, else stay as they are, and a value
--- that is not valid is an error that names it (TB017). Only checkout uses them: other subscriptions keep their own terms.
+-- that is not valid is an error that names it (TB017). Checkout uses the first two: other subscriptions keep their own terms.
+-- Overage applies to all subscribers from the change on.
 --
---     trial_days   0 (none) to 730
---     seats        any, a number (5: exactly 5), or a range (2-50)
+--     trial_days      0 (none) to 730
+--     seats           any, a number (5: exactly 5), or a range (2-50)
+--     overage_limit   credits that may be spent beyond those that there are; 0: none
+--     overage_pack    the lookup key or the id of the one-time price with pack_credits that bills them
 --
 -- Private: called by _resolve_plan.
 
@@ -1676,6 +1686,13 @@ declare
         (_resolve_terms.plan).metadata ->> 'trial_days', (_resolve_terms.product).metadata ->> 'trial_days'
     );
     v_seats text := coalesce((_resolve_terms.plan).metadata ->> 'seats', (_resolve_terms.product).metadata ->> 'seats');
+    v_overage_pack text := nullif(coalesce(
+        (_resolve_terms.plan).metadata ->> 'overage_pack', (_resolve_terms.product).metadata ->> 'overage_pack',
+        (_resolve_terms.plan).overage_pack
+    ), '');
+    v_overage_limit bigint := billing._declared_credits(
+        v_stripe_price_id, 'overage_limit', (_resolve_terms.plan).metadata, (_resolve_terms.product).metadata
+    );
     v_bounds text[] := regexp_match(v_seats, '^([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?$');
 begin
     if v_trial !~ '^[0-9]{1,3}$' or v_trial::integer > 730 then
@@ -1684,13 +1701,22 @@ begin
     elsif v_seats <> 'any' and (v_bounds is null or v_bounds[2]::bigint < v_bounds[1]::bigint) then
         raise exception 'metadata seats of % is "%", it must be any, N or N-M', v_stripe_price_id, v_seats
             using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
+    elsif v_overage_limit > 0 and v_overage_pack is null then
+        raise exception 'metadata overage_limit of % needs overage_pack, the pack that bills the overage', v_stripe_price_id
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     end if;
     update billing.plans
     set trial_days = coalesce(v_trial::integer, plans.trial_days),
         seats_min = case when v_seats is null then plans.seats_min else coalesce(v_bounds[1]::bigint, 1) end,
-        seats_max = case when v_seats is null then plans.seats_max else coalesce(v_bounds[2], v_bounds[1])::bigint end
+        seats_max = case when v_seats is null then plans.seats_max else coalesce(v_bounds[2], v_bounds[1])::bigint end,
+        overage_limit = coalesce(v_overage_limit, plans.overage_limit),
+        overage_pack = v_overage_pack
     where plans.stripe_price_id = v_stripe_price_id
-        and (v_trial is not null or v_seats is not null);
+        and (
+            v_trial is not null or v_seats is not null
+            or (plans.overage_limit, plans.overage_pack) is distinct from
+                (coalesce(v_overage_limit, plans.overage_limit), v_overage_pack)
+        );
 end
 $$;
 
@@ -1724,6 +1750,7 @@ create table billing.credit_balances (
     may_spend boolean not null default true,
     has_budgets boolean not null default false,
     overdraft bigint not null default 0,
+    overage_limit bigint not null default 0,
     spend_cap bigint,
     spend_cap_period text,
     spent_in_period bigint not null default 0,
@@ -1870,6 +1897,8 @@ alter table billing.credit_entries
 add constraint credit_entries_hold_id_fkey foreign key (hold_id) references billing.credit_holds (id);
 create index credit_entries_hold on billing.credit_entries (hold_id) where hold_id is not null;
 create index credit_entries_reverses on billing.credit_entries (reverses_entry_id) where reverses_entry_id is not null;
+-- Few entries change the debt: what an account owed at a time is added up from them.
+create index credit_entries_debt on billing.credit_entries (account_id, occurred_at) where debt <> 0;
 -- A few bytes for a hundred pages, so movements cost no more: entries are in the order of time anyway.
 create index credit_entries_moment on billing.credit_entries using brin (occurred_at);
 
@@ -2028,6 +2057,7 @@ comment on column billing.credit_balances.next_due_at is 'The earliest time at w
 comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; see accounts.';
 comment on column billing.credit_balances.has_budgets is 'True if the account has rows in budgets.';
 comment on column billing.credit_balances.overdraft is 'How far spending may go below zero.';
+comment on column billing.credit_balances.overage_limit is 'How far below zero the account''s plan lets spending go; what is owed at the end of a period is billed (overages).';
 comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (hour, day, week, month by UTC, or total); null: no cap.';
 comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
 comment on column billing.credit_balances.epoch is 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';
@@ -2083,7 +2113,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Null (no cap, no threshold) violates no rule.
-    if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
+    if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.overage_limit, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
         or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
@@ -2095,8 +2125,8 @@ $$;
 
 create trigger tg_credit_balances__sound
 -- Only for the checked columns: a plain spend writes none of them.
-before insert or update of held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, spend_cap,
-    spend_cap_period, low_balance_threshold
+before insert or update of held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, overage_limit,
+    spend_cap, spend_cap_period, low_balance_threshold
 on billing.credit_balances
 for each row execute function billing.tg_credit_balances__sound();
 
@@ -2520,7 +2550,8 @@ as $$
         (_moved.balance).debt, (_moved.balance).withheld, (_moved.balance).carried, (_moved.balance).written_off_debt,
         (_moved.balance).written_off_withheld, (_moved.balance).written_off_at,
         least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).has_budgets,
-        (_moved.balance).overdraft, (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
+        (_moved.balance).overdraft, (_moved.balance).overage_limit,
+        (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
         (_moved.balance).spend_period_start, (_moved.balance).low_balance_threshold, (_moved.balance).is_low,
         (_moved.balance).recharge_below, (_moved.balance).updated_at, (_moved.balance).epoch
     )::billing.credit_balances
@@ -3844,9 +3875,9 @@ comment on function billing.schedule_credits(uuid, numeric, timestamptz, text, t
 -- Spends credits: processes what is due, then takes from lots by priority, soonest expiry and age, with lineage.
 --
 -- Callable by service_role (the app's own server), inside the app's own transaction; never by clients. Below zero only
--- as far as the account's overdraft, which becomes debt that the next grant repays.
+-- as far as the account's overdraft or its plan's overage limit, as debt that the next grant repays.
 
--- Posts the spends of one account, limited by its credits, overdraft, cap and budgets. What its lots cannot pay becomes debt.
+-- Posts the spends of one account, limited by its credits, what it may owe, cap and budgets. What its lots cannot pay becomes debt.
 create function billing._post_spends(balance billing.credit_balances, spends billing.credit_entries[])
 returns billing.credit_entries[]
 language plpgsql
@@ -3857,14 +3888,15 @@ declare
     v_balance billing.credit_balances := _post_spends.balance;
     v_spends billing.credit_entries[] := _post_spends.spends;
     v_number integer := cardinality(v_spends);
+    v_may_owe bigint := greatest(v_balance.overdraft, v_balance.overage_limit);
     v_total numeric;
     v_has_actor boolean;
     v_debt bigint;
 begin
     select -sum(spend.amount), count(spend.actor) > 0 into v_total, v_has_actor from unnest(v_spends) as spend;
-    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
+    if v_total - v_may_owe > v_balance.balance - v_balance.held then
         perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_may_owe, v_total
         );
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
@@ -3944,7 +3976,10 @@ begin
         v_balance := billing._lock_settled_balance(_spend_judged.account_id);
     end if;
     if v_up_to is not null then
-        v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
+        v_amount := least(
+            v_up_to,
+            v_balance.balance::numeric - v_balance.held + greatest(v_balance.overdraft, v_balance.overage_limit)
+        );
         if v_balance.spend_cap is not null then
             -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
@@ -13762,6 +13797,416 @@ grant execute on function billing.allocate_due_credits(timestamptz, integer) to 
 
 comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grants every month of credits that has started by as_of (null: now), and the free credits of the running period, for up to accounts_max accounts (null: all). Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
+-- 50_allocation/45_overages.sql
+
+-- Overage: credits that are spent beyond those that there are, as far as the plan lets them, and billed afterwards.
+--
+-- overage_periods   the running period of each account whose plan has overage: one row
+-- overages          what was owed at the end of a period, to be billed by the worker
+--
+-- Invariant: what a period owes is a pure function of the ledger (_overage), for the spends from counted_from until
+-- counted_until: periods of an account follow each other without gap or overlap, so that each spend is billed at most once,
+-- whatever repays the debt meanwhile and in whatever order that is reported. The paid pack repays the debt as any pack does,
+-- so voids, refunds and disputes of the invoice need nothing here.
+--
+-- A period ends with the account's month of credits (of a plan by days or weeks: with its own period), and at once when the
+-- subscription ends or no longer has overage. Only functions write; owners and administrators of the account read.
+
+create table billing.overage_periods (
+    account_id uuid primary key references billing.accounts (id),
+    judge_at timestamptz not null,
+    stripe_subscription_id text,
+    stripe_price_id text,
+    stripe_pack_price_id text,
+    counted_from timestamptz,
+    period_start timestamptz,
+    period_end timestamptz,
+    constraint a_period_is_complete check (
+        num_nulls(
+            stripe_subscription_id, stripe_price_id, stripe_pack_price_id, counted_from, period_start, period_end
+        ) in (0, 6)
+    )
+);
+
+create index overage_periods_due on billing.overage_periods (judge_at);
+
+create table billing.overages (
+    id uuid primary key default gen_random_uuid(),
+    account_id uuid not null references billing.accounts (id),
+    stripe_subscription_id text not null,
+    stripe_customer_id text not null,
+    stripe_price_id text not null,
+    stripe_pack_price_id text not null references billing.credit_packs (stripe_price_id),
+    period_start timestamptz not null,
+    period_end timestamptz not null,
+    counted_from timestamptz not null,
+    counted_until timestamptz not null,
+    credits billing.positive_credits not null,
+    quantity bigint not null,
+    amount bigint not null,
+    currency text not null,
+    status text not null default 'claimed',
+    stripe_invoice_id text,
+    is_own_invoice boolean,
+    stripe_invoice_item_id text,
+    reason text,
+    attempts integer not null default 0,
+    last_error text,
+    claimed_at timestamptz not null,
+    settled_at timestamptz,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint status_is_known check (status in ('claimed', 'invoiced', 'failed')),
+    constraint quantity_is_positive check (quantity > 0),
+    constraint amount_is_positive check (amount > 0),
+    constraint counted_until_is_after_counted_from check (counted_until > counted_from),
+    constraint invoiced_overages_name_their_item check (
+        status <> 'invoiced' or num_nulls(stripe_invoice_id, stripe_invoice_item_id) = 0
+    ),
+    constraint invoices_are_own_or_not check ((stripe_invoice_id is null) = (is_own_invoice is null)),
+    constraint failed_overages_say_why check ((status = 'failed') = (reason is not null)),
+    constraint settled_overages_say_when check ((status = 'claimed') = (settled_at is null))
+);
+
+create unique index overages_once on billing.overages (account_id, counted_from);
+create unique index overages_invoice_item on billing.overages (stripe_invoice_item_id)
+where stripe_invoice_item_id is not null;
+create index overages_invoice on billing.overages (stripe_invoice_id) where stripe_invoice_id is not null;
+create index overages_pack on billing.overages (stripe_pack_price_id);
+
+alter table billing.overage_periods enable row level security;
+alter table billing.overages enable row level security;
+
+revoke all on billing.overage_periods, billing.overages from public, anon, authenticated, service_role;
+
+create policy overages_select_managed on billing.overages
+for select to authenticated using (account_id = any (array(select billing.my_managed_account_ids())));
+
+grant select on billing.overage_periods, billing.overages to service_role;
+grant select (
+    id, account_id, stripe_subscription_id, stripe_pack_price_id, period_start, period_end, credits, quantity, amount,
+    currency, status, stripe_invoice_id, reason, claimed_at
+) on billing.overages to authenticated;
+
+comment on table billing.overage_periods is 'The running period of each account whose plan has overage.';
+comment on column billing.overage_periods.judge_at is 'When the account is judged next: at the end of its period, or at once, because its plan or pack has changed.';
+comment on column billing.overage_periods.stripe_subscription_id is 'Null: the account has not been judged yet.';
+comment on column billing.overage_periods.counted_from is 'Spends from this billing time on belong to the period.';
+comment on column billing.overage_periods.period_end is 'The end of the month of credits, by the test clock of the subscription if it has one.';
+comment on table billing.overages is 'Credits that were owed at the end of a period and are billed by an invoice item; amounts in minor units of currency.';
+comment on column billing.overages.counted_from is 'The spends of the period: from this billing time …';
+comment on column billing.overages.counted_until is '… until this one, exclusive.';
+comment on column billing.overages.quantity is 'How many packs are billed: credits, rounded up to whole packs.';
+comment on column billing.overages.status is 'claimed (the worker bills it), invoiced (its item is on stripe_invoice_id, which says whether it is paid), failed (Stripe refuses it).';
+comment on column billing.overages.is_own_invoice is 'False if the item was added to the draft of the subscription''s renewal.';
+comment on column billing.overages.attempts is 'The number of times that the worker asked Stripe.';
+
+-- What an account owes for its spends of a period. A debt is billed only as far as it still exists at the end of the period
+-- and spends of the period made it: not if a pack repaid it, not if revoked credits made it. Refunds count with their spend.
+-- On a test clock the period may end later than the billing time until which it is counted: credits of later months that
+-- were granted already do not repay it.
+create function billing._overage(
+    account_id uuid, counted_from timestamptz, counted_until timestamptz, period_end timestamptz
+)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+    v_owed numeric;
+    v_spent numeric;
+begin
+    select coalesce(sum(credit_entries.debt), 0) into v_owed from billing.credit_entries
+    where credit_entries.account_id = _overage.account_id and credit_entries.debt <> 0
+        and credit_entries.occurred_at < _overage.counted_until;
+    if _overage.counted_until < _overage.period_end then
+        select v_owed - coalesce(sum(credit_entries.debt), 0) into v_owed from billing.credit_entries
+        join billing.credit_grants on credit_grants.entry_id = credit_entries.id
+        where credit_entries.account_id = _overage.account_id and credit_entries.debt < 0
+            and credit_entries.occurred_at < _overage.counted_until
+            and credit_grants.effective_at >= _overage.period_end;
+    end if;
+    select coalesce(sum(spends.debt + coalesce((
+        select sum(refunds.debt) from billing.credit_entries as refunds
+        where refunds.reverses_entry_id = spends.id and refunds.kind = 'refund'
+            and refunds.occurred_at < _overage.counted_until
+    ), 0)), 0) into v_spent
+    from billing.credit_entries as spends
+    where spends.account_id = _overage.account_id and spends.debt <> 0 and spends.kind in ('spend', 'capture')
+        and spends.occurred_at >= _overage.counted_from and spends.occurred_at < _overage.counted_until;
+    return greatest(least(v_owed, v_spent), 0)::bigint;
+end
+$$;
+
+-- Overages that are not what the ledger says, and spends that two of them bill. Part of ledger_discrepancies.
+create function billing.account_overage_discrepancies(account_id uuid)
+returns table (invariant text, detail text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select
+        'overage_is_what_was_owed',
+        format('overage %s: %s credits, the ledger says %s', overages.id, overages.credits, owed.credits)
+    from billing.overages
+    cross join lateral billing._overage(
+        overages.account_id, overages.counted_from, overages.counted_until, overages.period_end
+    ) as owed (credits)
+    where overages.account_id = account_overage_discrepancies.account_id and owed.credits <> overages.credits
+    union all
+    select 'spends_are_billed_once', format('overages %s and %s bill spends of the same time', one.id, other.id)
+    from billing.overages as one
+    join billing.overages as other
+        on other.account_id = one.account_id and other.id > one.id
+            and other.counted_from < one.counted_until and other.counted_until > one.counted_from
+    where one.account_id = account_overage_discrepancies.account_id;
+end
+$$;
+
+-- The first end of a period after a moment.
+create function billing._overage_period_end(plan billing.plans, anchor timestamptz, moment timestamptz)
+returns timestamptz
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_seconds numeric := (_overage_period_end.plan).recurring_interval_count
+        * case (_overage_period_end.plan).recurring_interval when 'week' then 604800 when 'day' then 86400 end;
+begin
+    if v_seconds is null then
+        return billing._first_slot(_overage_period_end.anchor, _overage_period_end.moment + interval '1 microsecond');
+    end if;
+    return _overage_period_end.anchor + make_interval(secs => (v_seconds * (
+        floor(extract(epoch from _overage_period_end.moment - _overage_period_end.anchor) / v_seconds) + 1
+    ))::double precision);
+end
+$$;
+
+-- The pack that bills a plan's overage: on sale, in the plan's currency. All null if there is none.
+create function billing._overage_pack(plan billing.plans)
+returns billing.credit_packs
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_pack billing.credit_packs;
+begin
+    select credit_packs.* into v_pack from billing.credit_packs
+    join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
+    where (
+            credit_packs.stripe_price_id = (_overage_pack.plan).overage_pack
+            or credit_packs.lookup_key = (_overage_pack.plan).overage_pack
+        )
+        and credit_packs.active and products.active and credit_packs.pack_credits is not null
+        and credit_packs.unit_amount > 0 and credit_packs.currency = (_overage_pack.plan).currency
+        and credit_packs.livemode = (_overage_pack.plan).livemode
+    order by credit_packs.stripe_price_id = (_overage_pack.plan).overage_pack desc, credit_packs.as_of desc,
+        credit_packs.stripe_price_id
+    limit 1;
+    return v_pack;
+end
+$$;
+
+-- How many packs give at least so many credits.
+create function billing._packs_for(pack billing.credit_packs, credits bigint)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select (_packs_for.credits - 1) / (_packs_for.pack).pack_credits + 1
+$$;
+
+create function billing._price_of_packs(pack billing.credit_packs, quantity bigint)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select least((_price_of_packs.pack).unit_amount::numeric * _price_of_packs.quantity, 9223372036854775807)::bigint
+$$;
+
+create type billing.overage_terms as (
+    stripe_subscription_id text, stripe_price_id text, stripe_pack_price_id text, overage_limit bigint,
+    period_end timestamptz
+);
+
+-- The overage that an account has at a moment, of the plan with the highest limit. Nobody has paid for anything during a
+-- trial, so it has none.
+create function billing._overage_terms(account_id uuid, moment timestamptz)
+returns billing.overage_terms
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_found record;
+    v_terms billing.overage_terms;
+    v_pack billing.credit_packs;
+begin
+    for v_found in
+        select subscriptions as subscription, plans as plan
+        from billing.settings
+        join billing.subscriptions on subscriptions.livemode = settings.livemode
+        join billing.accounts on accounts.id = subscriptions.account_id and accounts.closed_at is null
+        join billing.subscription_items as items
+            on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+        join billing.plans on plans.stripe_price_id = items.stripe_price_id and plans.overage_limit > 0
+        where subscriptions.account_id = _overage_terms.account_id
+            and (
+                subscriptions.status = 'active'
+                or subscriptions.status = 'past_due' and settings.past_due_keeps_features
+            )
+            and billing._waiting_reason(subscriptions, false) is null
+        order by plans.overage_limit desc, subscriptions.started_at, items.stripe_subscription_item_id
+    loop
+        v_pack := billing._overage_pack(v_found.plan);
+        if v_pack.stripe_price_id is not null then
+            v_terms.stripe_subscription_id := (v_found.subscription).stripe_subscription_id;
+            v_terms.stripe_price_id := (v_found.plan).stripe_price_id;
+            v_terms.stripe_pack_price_id := v_pack.stripe_price_id;
+            v_terms.overage_limit := (v_found.plan).overage_limit;
+            v_terms.period_end := billing._overage_period_end(
+                v_found.plan, (v_found.subscription).billing_cycle_anchor, _overage_terms.moment
+            );
+            exit;
+        end if;
+    end loop;
+    return v_terms;
+end
+$$;
+
+-- Ends a period: what is owed for it becomes a job of the worker. The caller holds the balance's lock.
+create function billing._claim_overage(period billing.overage_periods, counted_until timestamptz)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_period billing.overage_periods := _claim_overage.period;
+    v_credits bigint;
+    v_pack billing.credit_packs;
+    v_quantity bigint;
+    v_overage_id uuid;
+begin
+    if _claim_overage.counted_until <= v_period.counted_from then
+        return;
+    end if;
+    v_credits := billing._overage(
+        v_period.account_id, v_period.counted_from, _claim_overage.counted_until, v_period.period_end
+    );
+    if v_credits = 0 then
+        return;
+    end if;
+    select * into strict v_pack from billing.credit_packs
+    where credit_packs.stripe_price_id = v_period.stripe_pack_price_id;
+    v_quantity := billing._packs_for(v_pack, v_credits);
+    insert into billing.overages (
+        account_id, stripe_subscription_id, stripe_customer_id, stripe_price_id, stripe_pack_price_id, period_start,
+        period_end, counted_from, counted_until, credits, quantity, amount, currency, claimed_at
+    )
+    select
+        v_period.account_id, v_period.stripe_subscription_id, subscriptions.stripe_customer_id, v_period.stripe_price_id,
+        v_pack.stripe_price_id, v_period.period_start, v_period.period_end, v_period.counted_from,
+        _claim_overage.counted_until, v_credits, v_quantity,
+        billing._price_of_packs(v_pack, v_quantity), v_pack.currency,
+        billing.current_time()
+    from billing.subscriptions
+    where subscriptions.stripe_subscription_id = v_period.stripe_subscription_id
+    returning overages.id into strict v_overage_id;
+    perform billing._enqueue_jobs('overage', array[v_overage_id::text]);
+end
+$$;
+
+-- Brings an account's overage up to date: ends the periods that are over, begins the next one, and sets how far spending may
+-- go below zero. Locks the balance, so that later spends belong to the next period.
+create function billing._judge_overage(account_id uuid)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- Lots that open until now repay debt as of then.
+    v_balance billing.credit_balances := billing._lock_settled_balance(_judge_overage.account_id);
+    v_now timestamptz := billing.current_time();
+    v_time timestamptz := billing._time_of_account(_judge_overage.account_id, v_now);
+    v_terms billing.overage_terms := billing._overage_terms(_judge_overage.account_id, v_time);
+    v_is_new boolean := true;
+    v_period billing.overage_periods;
+    v_plan billing.plans;
+    v_anchor timestamptz;
+begin
+    select * into v_period from billing.overage_periods where overage_periods.account_id = _judge_overage.account_id;
+    if v_period.stripe_subscription_id is not null then
+        if v_terms.stripe_price_id = v_period.stripe_price_id then
+            v_period.stripe_pack_price_id := v_terms.stripe_pack_price_id;
+        end if;
+        select plans.* into v_plan from billing.plans where plans.stripe_price_id = v_period.stripe_price_id;
+        select subscriptions.billing_cycle_anchor into v_anchor from billing.subscriptions
+        where subscriptions.stripe_subscription_id = v_period.stripe_subscription_id;
+        while v_period.period_end <= v_time loop
+            perform billing._claim_overage(v_period, least(v_period.period_end, v_now));
+            v_period.counted_from := least(v_period.period_end, v_now);
+            v_period.period_start := v_period.period_end;
+            v_period.period_end := billing._overage_period_end(v_plan, v_anchor, v_period.period_end);
+        end loop;
+        v_is_new := not coalesce(
+            v_terms.stripe_subscription_id = v_period.stripe_subscription_id
+            and (
+                v_terms.stripe_price_id = v_period.stripe_price_id
+                or v_terms.stripe_pack_price_id = v_period.stripe_pack_price_id
+            ), false
+        );
+        if v_is_new then
+            v_period.period_end := v_time;
+            perform billing._claim_overage(v_period, v_now);
+        end if;
+    end if;
+
+    if v_terms.stripe_subscription_id is null then
+        delete from billing.overage_periods where overage_periods.account_id = v_balance.account_id;
+    else
+        insert into billing.overage_periods as held (
+            account_id, judge_at, stripe_subscription_id, stripe_price_id, stripe_pack_price_id, counted_from,
+            period_start, period_end
+        )
+        values (
+            v_balance.account_id, v_terms.period_end, v_terms.stripe_subscription_id, v_terms.stripe_price_id,
+            v_terms.stripe_pack_price_id,
+            case when v_is_new then v_now else v_period.counted_from end,
+            case when v_is_new then v_time else v_period.period_start end, v_terms.period_end
+        )
+        on conflict on constraint overage_periods_pkey do update
+        set judge_at = excluded.judge_at, stripe_subscription_id = excluded.stripe_subscription_id,
+            stripe_price_id = excluded.stripe_price_id, stripe_pack_price_id = excluded.stripe_pack_price_id,
+            counted_from = excluded.counted_from, period_start = excluded.period_start,
+            period_end = excluded.period_end
+        where held is distinct from excluded;
+    end if;
+    update billing.credit_balances set overage_limit = coalesce(v_terms.overage_limit, 0)
+    where credit_balances.account_id = v_balance.account_id
+        and credit_balances.overage_limit <> coalesce(v_terms.overage_limit, 0);
+end
+$$;
+
+revoke all on function
+    billing._overage, billing.account_overage_discrepancies, billing._overage_period_end, billing._overage_pack, billing._packs_for, billing._price_of_packs,
+    billing._overage_terms,
+    billing._claim_overage, billing._judge_overage
+from public, anon, authenticated, service_role;
+grant execute on function billing.account_overage_discrepancies(uuid) to service_role;
+
+comment on function billing.account_overage_discrepancies(uuid) is 'Overages of an account that are not what its ledger says, or bill a spend twice. Part of ledger_discrepancies.';
+
 -- 50_allocation/46_allocate_subscription.sql
 
 -- The effect of a new fact about a subscription on its credits: every event goes through here.
@@ -13929,10 +14374,19 @@ begin
         -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then
             perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
+            perform billing._judge_overage(v_balance.account_id) where v_balance.overage_limit > 0;
         end if;
         return;
     end if;
     if v_subscription.stripe_subscription_id is not null then
+        -- Without overage this costs a look-up in an index that is empty.
+        if v_balance.overage_limit > 0 or exists (select from billing.plans where plans.overage_limit > 0) and exists (
+            select from billing.subscription_items as items
+            join billing.plans on plans.stripe_price_id = items.stripe_price_id and plans.overage_limit > 0
+            where items.stripe_subscription_id = v_subscription.stripe_subscription_id
+        ) then
+            perform billing._judge_overage(v_balance.account_id);
+        end if;
         if v_subscription.trial_end is not null then
             perform billing._grant_trial(v_subscription);
         end if;
@@ -14868,6 +15322,10 @@ begin
         select
             'ledger_discrepancy', work.invariant, null, null, null, work.detail
         from billing.account_work_discrepancies(_prove_account.account_id) as work
+        union all
+        select
+            'ledger_discrepancy', overage.invariant, null, null, null, overage.detail
+        from billing.account_overage_discrepancies(_prove_account.account_id) as overage
     ),
     in_order as (
         delete from billing.found_discrepancies
@@ -17493,12 +17951,13 @@ begin
         return 'stale';
     elsif v_invoice.status = 'paid' then
         perform billing._record_lines(v_invoice, sync_invoice.lines);
-        if v_invoice.stripe_subscription_id is not null then
-            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
-        end if;
-        -- Packs are lines without a subscription item.
+        -- Packs are lines without a subscription item. They come first: overage is repaid by what is paid for it, and not
+        -- by the month that the same invoice pays for.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
+        end if;
+        if v_invoice.stripe_subscription_id is not null then
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
@@ -21933,6 +22392,314 @@ grant execute on function billing.sync_payment_intent(
 
 comment on function billing.sync_payment_intent(text, text, text, text, boolean, text, text, bigint, bigint, text, jsonb, timestamptz, timestamptz) is 'A Stripe payment intent: where it is a recharge''s, what became of that. Always applied.';
 
+-- 72_overage/10_claim_overages.sql
+
+-- Accounts whose period is over, or whose terms have changed → judged, a chunk at a time, by the worker's clock.
+--
+-- Invariant: a change of a plan or a pack locks no balance: it marks the accounts of its subscribers, however many, and the
+-- worker judges them within seconds. claim_due_overages is callable by billing_worker and service_role.
+
+-- Marks the accounts that subscribe to plans.
+create function billing._mark_subscribers(stripe_price_ids text[])
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.overage_periods as held (account_id, judge_at)
+    select distinct subscriptions.account_id, billing.current_time()
+    from billing.subscription_items as items
+    join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+    where items.stripe_price_id = any (_mark_subscribers.stripe_price_ids) and subscriptions.account_id is not null
+        and subscriptions.ended_at is null
+    order by subscriptions.account_id
+    on conflict on constraint overage_periods_pkey do update set judge_at = excluded.judge_at
+    where held.judge_at > excluded.judge_at;
+end
+$$;
+
+create function billing.tg_plans__judge_overage()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._mark_subscribers(array[new.stripe_price_id]);
+    return null;
+end
+$$;
+
+create trigger tg_plans__judge_overage
+after update of overage_limit, overage_pack on billing.plans
+for each row when ((old.overage_limit, old.overage_pack) is distinct from (new.overage_limit, new.overage_pack))
+execute function billing.tg_plans__judge_overage();
+
+create trigger tg_plans__judge_overage_of_new
+after insert on billing.plans
+for each row when (new.overage_limit > 0)
+execute function billing.tg_plans__judge_overage();
+
+-- The pack that a plan names may arrive after it, move its lookup key, or be archived.
+create function billing.tg_credit_packs__judge_overage()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform billing._mark_subscribers(array(
+        select plans.stripe_price_id from billing.plans
+        where plans.overage_limit > 0
+            and plans.overage_pack in (
+                new.stripe_price_id, new.lookup_key, case when tg_op = 'UPDATE' then old.lookup_key end
+            )
+    ));
+    return null;
+end
+$$;
+
+create trigger tg_credit_packs__judge_overage
+after insert or update of active, lookup_key on billing.credit_packs
+for each row execute function billing.tg_credit_packs__judge_overage();
+
+-- A subscription that is assigned to another account takes its overage along.
+create function billing.tg_subscriptions__judge_overage()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update billing.overage_periods set judge_at = billing.current_time()
+    where overage_periods.account_id = old.account_id;
+    return null;
+end
+$$;
+
+create trigger tg_subscriptions__judge_overage
+after update of account_id on billing.subscriptions
+for each row when (old.account_id is distinct from new.account_id)
+execute function billing.tg_subscriptions__judge_overage();
+
+create function billing.claim_due_overages(accounts_max integer default null)
+returns table (accounts bigint, overages_claimed bigint, credits_claimed numeric)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_account_id uuid;
+    v_account_ids uuid[] := '{}';
+    v_began_at timestamptz := billing.current_time();
+begin
+    accounts := 0;
+    for v_account_id in
+        select overage_periods.account_id from billing.overage_periods
+        where overage_periods.judge_at <= v_began_at
+        order by overage_periods.judge_at
+        limit case when claim_due_overages.accounts_max < 0 then 0 else claim_due_overages.accounts_max end
+    loop
+        -- Another transaction's accounts are left for the next call.
+        perform from billing.credit_balances where credit_balances.account_id = v_account_id for update skip locked;
+        continue when not found;
+        -- Another worker may have judged it meanwhile.
+        perform billing._judge_overage(v_account_id) from billing.overage_periods
+        where overage_periods.account_id = v_account_id and overage_periods.judge_at <= v_began_at;
+        accounts := accounts + 1;
+        v_account_ids := v_account_ids || v_account_id;
+    end loop;
+    if accounts > 0 then
+        select count(*), coalesce(sum(overages.credits), 0) into overages_claimed, credits_claimed from billing.overages
+        where overages.account_id = any (v_account_ids) and overages.claimed_at >= v_began_at;
+    else
+        overages_claimed := 0;
+        credits_claimed := 0;
+    end if;
+    return next;
+end
+$$;
+
+revoke all on function
+    billing._mark_subscribers, billing.tg_plans__judge_overage, billing.tg_credit_packs__judge_overage,
+    billing.tg_subscriptions__judge_overage, billing.claim_due_overages
+from public, anon, authenticated, service_role;
+grant execute on function billing.claim_due_overages(integer) to billing_worker, service_role;
+
+comment on function billing.claim_due_overages(integer) is 'Ends the periods of overage that are over, for up to accounts_max accounts (null: all), and queues what they owe for billing. Returns counts. Safe to run at any time, repeatedly and in parallel.';
+
+-- 72_overage/20_bill_overages.sql
+
+-- Claimed overages → billed by the worker: one invoice item each, on the draft of the subscription's renewal or on an invoice
+-- of its own.
+--
+-- Invariant: an overage has at most one item. Where the item goes is recorded before Stripe is asked for it, so that each
+-- request is always the same, with an Idempotency-Key from the overage's id; an item whose answer was lost is found by the
+-- id in its metadata. Called by billing_worker.
+
+create function billing.begin_overages(msg_ids bigint[], ids text[])
+returns table (
+    msg_id bigint, id uuid, stripe_customer_id text, stripe_subscription_id text, stripe_price_id text, quantity bigint,
+    currency text, period_start timestamptz, period_end timestamptz, stripe_invoice_id text, is_own_invoice boolean,
+    stripe_invoice_item_id text, attempts integer, age_seconds double precision
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job record;
+    v_overage billing.overages;
+    v_begun bigint[] := '{}';
+    v_begun_ids uuid[] := '{}';
+begin
+    for v_job in
+        select job.msg_id, overages as overage
+        from unnest(begin_overages.msg_ids, begin_overages.ids) as job (msg_id, id)
+        join billing.overages on overages.id = job.id::uuid
+        where overages.status = 'claimed'
+        order by job.msg_id
+        for update of overages skip locked
+    loop
+        v_overage := v_job.overage;
+        -- A second message of one overage waits for the first one's outcome.
+        continue when v_overage.id = any (v_begun_ids);
+        if v_overage.attempts = 0 and exists (
+            select from billing.accounts where accounts.id = v_overage.account_id and accounts.closed_at is not null
+        ) then
+            -- Its credits could not be granted.
+            update billing.overages
+            set status = 'failed', reason = 'account_closed', settled_at = billing.current_time(), updated_at = now()
+            where overages.id = v_overage.id;
+            continue;
+        end if;
+        update billing.overages
+        set attempts = v_overage.attempts + 1, updated_at = now()
+        where overages.id = v_overage.id;
+        v_begun := v_begun || v_job.msg_id;
+        v_begun_ids := v_begun_ids || v_overage.id;
+        return query select
+            v_job.msg_id, v_overage.id, v_overage.stripe_customer_id, v_overage.stripe_subscription_id,
+            v_overage.stripe_pack_price_id, v_overage.quantity, v_overage.currency, v_overage.period_start,
+            v_overage.period_end, v_overage.stripe_invoice_id, v_overage.is_own_invoice,
+            v_overage.stripe_invoice_item_id, v_overage.attempts + 1,
+            extract(epoch from now() - v_overage.created_at)::double precision;
+    end loop;
+
+    perform billing.retry_job(job.msg_id, 1, 'another message of the overage is in use', excused => true)
+    from unnest(begin_overages.msg_ids, begin_overages.ids) as job (msg_id, id)
+    join billing.overages on overages.id = job.id::uuid
+    where overages.status = 'claimed' and job.msg_id <> all (v_begun);
+end
+$$;
+
+-- Records what was done at Stripe. status: claimed (the job is due again after retry_in_seconds), invoiced or failed.
+create function billing.record_overage(
+    msg_id bigint, overage_id uuid, status text, stripe_invoice_id text, is_own_invoice boolean,
+    stripe_invoice_item_id text, reason text, retry_in_seconds integer
+)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '500ms'
+as $$
+declare
+    v_overage billing.overages;
+begin
+    if not billing._end_job(
+        record_overage.msg_id, case when record_overage.status = 'claimed' then record_overage.retry_in_seconds end,
+        record_overage.reason
+    ) then
+        return;  -- another worker has the job
+    end if;
+    update billing.overages
+    set status = record_overage.status,
+        stripe_invoice_id = record_overage.stripe_invoice_id,
+        is_own_invoice = record_overage.is_own_invoice,
+        stripe_invoice_item_id = record_overage.stripe_invoice_item_id,
+        reason = case when record_overage.status = 'failed' then record_overage.reason end,
+        last_error = case when record_overage.status = 'claimed' then record_overage.reason end,
+        settled_at = case when record_overage.status <> 'claimed' then billing.current_time() end,
+        updated_at = now()
+    where overages.id = record_overage.overage_id and overages.status = 'claimed'
+    returning * into v_overage;
+    if v_overage.status = 'failed' then
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_overage.account_id, 'administrators', 'overage_failed', format('overage_failed:%s', v_overage.id),
+            jsonb_build_object(
+                'overage_id', v_overage.id, 'reason', v_overage.reason, 'credits', v_overage.credits,
+                'amount', v_overage.amount, 'currency', v_overage.currency,
+                'stripe_customer_id', v_overage.stripe_customer_id
+            )
+        )
+        on conflict (dedupe_key) do nothing;
+    end if;
+end
+$$;
+
+-- A failed overage is billed again, by the pack that its plan names now if its own is no longer on sale.
+create function billing.retry_overage(overage_id uuid)
+returns billing.overages
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_overage billing.overages;
+    v_pack billing.credit_packs;
+begin
+    select * into v_overage from billing.overages where overages.id = retry_overage.overage_id for update;
+    if not found then
+        raise exception 'there is no overage %', coalesce(retry_overage.overage_id::text, 'null')
+            using errcode = 'TB120', hint = 'Pass the id of a row of billing.overages. `till overage list` shows them.';
+    elsif v_overage.status <> 'failed' then
+        raise exception 'overage % is %: only a failed one can be retried', v_overage.id, v_overage.status
+            using errcode = 'TB121', hint = 'Nothing is to be done. The worker bills claimed overages by itself.';
+    end if;
+    if v_overage.stripe_invoice_item_id is null then
+        select (billing._overage_pack(plans)).* into v_pack from billing.plans
+        where plans.stripe_price_id = v_overage.stripe_price_id;
+        if v_pack.stripe_price_id is not null and not exists (
+            select from billing.credit_packs
+            where credit_packs.stripe_price_id = v_overage.stripe_pack_price_id and credit_packs.active
+        ) then
+            v_overage.stripe_pack_price_id := v_pack.stripe_price_id;
+            v_overage.quantity := billing._packs_for(v_pack, v_overage.credits);
+            v_overage.amount := billing._price_of_packs(v_pack, v_overage.quantity);
+        end if;
+    end if;
+    update billing.overages
+    set status = 'claimed', reason = null, settled_at = null,
+        stripe_pack_price_id = v_overage.stripe_pack_price_id, quantity = v_overage.quantity,
+        amount = v_overage.amount, updated_at = now()
+    where overages.id = v_overage.id
+    returning * into v_overage;
+    perform billing._enqueue_jobs('overage', array[v_overage.id::text]);
+    return v_overage;
+end
+$$;
+
+revoke all on function billing.begin_overages, billing.record_overage, billing.retry_overage from public, anon, authenticated, service_role;
+grant execute on function
+    billing.begin_overages(bigint[], text[]),
+    billing.record_overage(bigint, uuid, text, text, boolean, text, text, integer)
+to billing_worker;
+grant execute on function billing.retry_overage(uuid) to service_role;
+
+comment on function billing.begin_overages(bigint[], text[]) is 'Overages to bill, of the jobs that the caller took.';
+comment on function billing.record_overage(bigint, uuid, text, text, boolean, text, text, integer) is 'What was done for an overage at Stripe: the invoice that was chosen for it, then its item; invoiced or failed at the end.';
+comment on function billing.retry_overage(uuid) is 'Bills an overage again that Stripe refused (TB120, TB121).';
+
 -- 80_notifications/10_take_notifications.sql
 
 -- Jobs of notifications → messages: one for each, or a digest of many.
@@ -22775,6 +23542,8 @@ as $$
     union all
     select 'recharge', recharges.id::text from billing.recharges where recharges.status in ('claimed', 'charging')
     union all
+    select 'overage', overages.id::text from billing.overages where overages.status = 'claimed'
+    union all
     select (notifications.audience || '_notification')::billing.job_kind, notifications.id::text
     from billing.notifications where notifications.status in ('queued', 'sending')
 $$;
@@ -23163,6 +23932,12 @@ begin
     select 'recharges', to_jsonb(recharges) from billing.recharges
     where recharges.account_id = v_account_id order by recharges.claimed_at;
     return query
+    select 'overage_periods', to_jsonb(periods) from billing.overage_periods as periods
+    where periods.account_id = v_account_id;
+    return query
+    select 'overages', to_jsonb(overages) from billing.overages
+    where overages.account_id = v_account_id order by overages.counted_from;
+    return query
     select 'found_discrepancies', to_jsonb(discrepancies) from billing.found_discrepancies as discrepancies
     where discrepancies.account_id = v_account_id;
     return query
@@ -23435,6 +24210,9 @@ begin
     update billing.recharges set return_url = null, action_url = null, last_error = null, updated_at = now()
     where recharges.account_id = v_account_id
         and (recharges.return_url is not null or recharges.action_url is not null or recharges.last_error is not null);
+    update billing.overages
+    set reason = case when overages.reason is not null then 'erased' end, last_error = null, updated_at = now()
+    where overages.account_id = v_account_id and (overages.reason <> 'erased' or overages.last_error is not null);
 
     -- A dispute that is opened later must still reach the administrators: their open notifications stay.
     perform billing._skip_erased_notifications(v_account_id, 'customer');
@@ -23486,6 +24264,13 @@ begin
     if found then
         raise exception 'recharge % is being paid', v_found.id
             using errcode = 'TB080', hint = 'Run it again in a minute: `till recharge attempts` shows when the payment has ended.';
+    end if;
+    select overages.id into v_found from billing.overages
+    where overages.account_id = _check_erasable.account_id and overages.status = 'claimed'
+    limit 1;
+    if found then
+        raise exception 'overage % is being billed', v_found.id
+            using errcode = 'TB080', hint = 'Run it again in a minute: `till overage list` shows when it is on an invoice.';
     end if;
     select teams.id into v_found from billing.accounts
     join billing.accounts as teams on teams.owner_id = accounts.owner_id and teams.kind = 'team'
@@ -23751,6 +24536,10 @@ from billing.credit_consumptions as c
 where not exists (select from billing.credit_entries where credit_entries.id = c.entry_id)
     and not exists (select from billing.credit_grants where credit_grants.id = c.grant_id)
 union all
+select billed.account_id, discrepancies.invariant, discrepancies.detail
+from (select distinct overages.account_id from billing.overages) as billed
+cross join lateral billing.account_overage_discrepancies(billed.account_id) as discrepancies
+union all
 select null, lost.invariant, lost.detail from billing.lost_messages() as lost
 union all
 select null, lost.invariant, lost.detail from billing.lost_jobs() as lost;
@@ -24011,7 +24800,7 @@ select
     plans.stripe_price_id, plans.lookup_key, coalesce(plans.nickname, products.name) as name, products.description,
     plans.currency, plans.unit_amount, plans.recurring_interval, plans.recurring_interval_count,
     plans.initial_credits, plans.monthly_credits, plans.trial_credits, plans.features, plans.trial_days,
-    plans.seats_min, plans.seats_max
+    plans.seats_min, plans.seats_max, plans.overage_limit, plans.overage_pack
 from billing.plans
 join billing.products on products.stripe_product_id = plans.stripe_product_id
 -- The policies apply the same filter to clients; roles that bypass them also get only what is on sale.
@@ -24037,11 +24826,21 @@ from billing.subscriptions
 join billing.subscription_items as items
     on items.stripe_subscription_id = subscriptions.stripe_subscription_id;
 
+-- Whether it is paid is what its invoice says, also after a refund or a void.
+create view public.billing_overages with (security_invoker = on) as
+select
+    overages.id, overages.account_id, overages.stripe_subscription_id, overages.period_start, overages.period_end,
+    overages.credits, overages.quantity, overages.amount, overages.currency,
+    case when overages.status = 'invoiced' then coalesce(invoices.status, 'draft') else overages.status end as status,
+    overages.reason, overages.stripe_invoice_id, invoices.hosted_invoice_url, overages.claimed_at
+from billing.overages
+left join billing.invoices on invoices.stripe_invoice_id = overages.stripe_invoice_id;
+
 revoke all on
-    public.credit_balance, public.credit_history, public.billing_plans, public.billing_packs, public.billing_subscription
+    public.billing_overages, public.credit_balance, public.credit_history, public.billing_plans, public.billing_packs, public.billing_subscription
 from public, anon, authenticated, service_role;
 grant select on
-    public.credit_balance, public.credit_history, public.billing_packs, public.billing_subscription
+    public.billing_overages, public.credit_balance, public.credit_history, public.billing_packs, public.billing_subscription
 to authenticated, service_role;
 grant select on public.billing_plans to anon, authenticated, service_role;
 
@@ -24107,6 +24906,23 @@ comment on column public.billing_plans.features is 'JSON object of what the plan
 comment on column public.billing_plans.trial_days is 'Length of the trial that checkout offers; 0: none.';
 comment on column public.billing_plans.seats_min is 'The fewest seats that checkout sells.';
 comment on column public.billing_plans.seats_max is 'The most seats that checkout sells; null: settings.max_checkout_quantity.';
+comment on column public.billing_plans.overage_limit is 'Credits that may be spent beyond the paid ones, and are billed afterwards; 0: none.';
+comment on column public.billing_plans.overage_pack is 'The pack that bills them: its lookup key or the id of its price.';
+comment on view public.billing_overages is 'Credits that accounts which I manage spent beyond the paid ones, and the invoice that bills them.';
+comment on column public.billing_overages.id is 'Id of the overage, also in the metadata of its invoice item (tillbase_overage).';
+comment on column public.billing_overages.account_id is 'The account; its id is in public.billing_account.';
+comment on column public.billing_overages.stripe_subscription_id is 'The subscription whose plan allows it.';
+comment on column public.billing_overages.period_start is 'Start of the month of credits.';
+comment on column public.billing_overages.period_end is 'Its end; earlier than the month''s if the subscription ended or lost its overage.';
+comment on column public.billing_overages.credits is 'Credits that were owed at its end.';
+comment on column public.billing_overages.quantity is 'How many packs bill them.';
+comment on column public.billing_overages.amount is 'Amount in minor units, without tax.';
+comment on column public.billing_overages.currency is 'Three-letter code in lower case.';
+comment on column public.billing_overages.status is 'claimed (will be billed within minutes), failed (Stripe refused it), or the status of its invoice: draft, open, paid, uncollectible, void.';
+comment on column public.billing_overages.reason is 'Why it failed.';
+comment on column public.billing_overages.stripe_invoice_id is 'Its invoice: the one of the renewal, or one of its own.';
+comment on column public.billing_overages.hosted_invoice_url is 'Page of the invoice at Stripe.';
+comment on column public.billing_overages.claimed_at is 'When it was added up.';
 comment on view public.billing_packs is 'Credit packs on sale, for signed-in users.';
 comment on column public.billing_packs.stripe_price_id is 'The price in Stripe.';
 comment on column public.billing_packs.lookup_key is 'The price''s lookup key, which checkout accepts; null if it has none.';

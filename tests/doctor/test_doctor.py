@@ -183,6 +183,32 @@ def test_a_plan_that_is_paid_for_and_gives_nothing_is_named(database: Database, 
     assert found["unknown_price"]["mend"] == "till plans sync"
 
 
+def test_overage_that_cannot_be_billed_is_named(database: Database, doctor: Doctor) -> None:
+    with database.connect("billing_worker") as worker:
+        sync_product(worker, stripe_product_id="prod_1")
+        terms = {"overage_limit": "5", "overage_pack": "more"}
+        sync_price(worker, lookup_key="pro", metadata=terms)
+        assert (
+            "pro has no overage: no pack more"
+            in {each["check"]: each for each in doctor()}["overage_pack"]["what"]
+        )
+        one_time = {"stripe_price_id": "price_more", "type": "one_time", "lookup_key": "more"}
+        sync_price(worker, metadata={"pack_credits": "1"}, **one_time)
+    with database.connect(admin=True) as conn:
+        account = account_of(conn, create_user(database))
+        refused = conn.execute(
+            "insert into billing.overages (account_id, stripe_subscription_id, stripe_customer_id, stripe_price_id, "
+            "stripe_pack_price_id, period_start, period_end, counted_from, counted_until, credits, quantity, amount, "
+            "currency, status, reason, claimed_at, settled_at) select %s, 'sub_1', 'cus_1', 'price_1', 'price_more', "
+            "now(), now(), now(), 'infinity', 1, 1, 1, 'usd', 'failed', 'archived', now(), now() returning id",
+            [account],
+        ).fetchone()
+        assert refused is not None
+    found = {each["check"]: each for each in doctor()}
+    assert "overage_pack" not in found
+    assert f"till overage retry {refused[0]}" in found["overages"]["mend"]
+
+
 def test_events_that_never_arrived_are_named_and_fetched(
     database: Database,
     local: Local,

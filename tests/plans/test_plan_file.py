@@ -63,6 +63,10 @@ def mistakes(tmp_path: Path, text: str | bytes) -> list[str]:
         ("unit_amount = 1\ncredits_rollover = 2", "plans.monthly.credits_rollover: is 2, not text"),
         ('unit_amount = 1\ncredits_on_proration = "half"',
          'plans.monthly.credits_on_proration: is "half", not one of delta, full, none'),
+        ("unit_amount = 1\noverage_limit = 5",
+         "plans.monthly: overage_limit needs overage_pack, the pack that bills the overage"),
+        ('unit_amount = 1\noverage_limit = 5\noverage_pack = "more"',
+         "plans.monthly.overage_pack: there is no [packs.more]"),
         ("unit_amount = 1\ntrial_days = 731",
          "plans.monthly.trial_days: is 731, not a whole number of days from 0 to 730"),
         ('unit_amount = 1\ntrial_days = "14"',
@@ -357,3 +361,28 @@ def test_mistakes_are_printed_one_a_line(
     with pytest.raises(SystemExit) as exited:
         main()
     assert exited.value.code == 2
+
+
+DOCUMENTED = (ROOT / "docs/how-to/overage.md").read_text()
+
+
+def test_the_documented_overage_is_a_plan_file(tmp_path: Path) -> None:
+    path = tmp_path / "plans.toml"
+    path.write_text(re.findall(r"```toml\n(.*?)```", DOCUMENTED, re.DOTALL)[0])
+    [plan] = read_plan_file(path).plans.values()
+    assert plan.metadata["overage_limit"] == "100"
+    assert plan.metadata["overage_pack"] == "overage"
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        'unit_amount = 100\ncurrency = "eur"\npack_credits = 100',
+        'unit_amount = 0\ncurrency = "usd"\npack_credits = 100',
+        'custom_unit_amount = {}\ncurrency = "usd"\ncredits_per_unit = 100',
+    ],
+)
+def test_a_pack_that_cannot_bill_overage_is_a_mistake(tmp_path: Path, pack: str) -> None:
+    text = GOOD + f'overage_limit = 5\noverage_pack = "more"\n[packs.more]\nproduct = "pro"\n{pack}\n'
+    [mistake] = mistakes(tmp_path, text)
+    assert mistake == "plans.monthly: overage_pack more must have a fixed price above 0 in usd"

@@ -275,6 +275,13 @@ from billing.set_recharge(
     monthly_cap_amount => 10000
 );
 
+-- claim_due_overages
+select * from billing.claim_due_overages();
+
+-- retry_overage fails
+-- Only one that Stripe refused: `till overage list` shows them.
+select status from billing.retry_overage(overage_id => 'b0000000-0000-0000-0000-000000000001');
+
 -- payment_reference
 select left(billing.payment_reference(
     account_id => 'a0000000-0000-0000-0000-000000000001', expires_in => '7 days'
@@ -399,6 +406,9 @@ select * from billing.check_account(account_id => 'a0000000-0000-0000-0000-00000
 
 -- account_ledger_discrepancies
 select * from billing.account_ledger_discrepancies(account_id => 'a0000000-0000-0000-0000-000000000001');
+
+-- account_overage_discrepancies
+select * from billing.account_overage_discrepancies(account_id => 'a0000000-0000-0000-0000-000000000001');
 
 -- account_discrepancies
 select invariant, business_key, expected, found from billing.account_discrepancies(account_id => 'a0000000-0000-0000-0000-000000000001');

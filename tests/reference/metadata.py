@@ -38,6 +38,8 @@ KEYS = {
     "credits_on_downgrade": Key("plans", "downgrade_credits"),
     "credits_on_cancel": Key("plans", "cancel_credits"),
     "trial_credits_end": Key("plans", "trial_end_credits"),
+    "overage_limit": Key("plans", "overage_limit", _CREDITS),
+    "overage_pack": Key("plans", "overage_pack", "lookup key or price id"),
     "features": Key("plans", "features", "JSON object"),
     "pack_credits": Key("credit_packs", "pack_credits", f"{_CREDITS} from 1 on"),
     "credits_per_unit": Key("credit_packs", "credits_per_unit", "number above 0, up to 6 decimals"),

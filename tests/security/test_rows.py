@@ -46,6 +46,8 @@ OWN_ROWS = {
     "public.work_charges": "account_id",
     "billing.recharge_settings": "account_id",
     "billing.recharges": "account_id",
+    "billing.overages": "account_id",
+    "public.billing_overages": "account_id",
     "public.billing_account": "account_id",
     "public.billing_entitlements": "account_id",
     "public.credit_balance": "account_id",
@@ -63,6 +65,8 @@ OF_MANAGERS = {
     "billing.payments",
     "billing.recharge_settings",
     "billing.recharges",
+    "billing.overages",
+    "public.billing_overages",
 }
 FOR_EVERYBODY = {
     "billing.plans",
@@ -90,6 +94,13 @@ def customer_with_everything(database: Database, conn: Connection, name: str) ->
     sync_price(conn, stripe_price_id="price_pack", type="one_time", metadata={"pack_credits": "500"})
     call(conn, "set_recharge", account_id=account_id, threshold=1000, stripe_price_id="price_pack")
     spend(conn, account_id, 1)
+    conn.execute(
+        "insert into billing.overages (account_id, stripe_subscription_id, stripe_customer_id, stripe_price_id, "
+        "stripe_pack_price_id, period_start, period_end, counted_from, counted_until, credits, quantity, amount, "
+        "currency, claimed_at) select %s, %s, %s, 'price_1', 'price_pack', now(), now(), now(), 'infinity', 1, 1, 1, "
+        "'usd', now()",
+        [account_id, f"sub_{name}", f"cus_{name}"],
+    )
     conn.execute("insert into billing.account_members values (%s, %s, 'owner')", [account_id, user_id])
     conn.execute(
         "insert into billing.team_invitations (account_id, email, role, token_hash, expires_at) "

@@ -39,7 +39,7 @@ CREATE DOMAIN billing.idempotency_key AS text
 	CONSTRAINT idempotency_key_has_1_to_255_characters CHECK (((length(VALUE) >= 1) AND (length(VALUE) <= 255)));
 
 CREATE DOMAIN billing.job_kind AS text
-	CONSTRAINT job_kind_is_known CHECK ((VALUE = ANY (ARRAY['payment_link'::text, 'email_change'::text, 'fraud_action'::text, 'recharge'::text, 'administrators_notification'::text, 'customer_notification'::text])));
+	CONSTRAINT job_kind_is_known CHECK ((VALUE = ANY (ARRAY['payment_link'::text, 'email_change'::text, 'fraud_action'::text, 'recharge'::text, 'overage'::text, 'administrators_notification'::text, 'customer_notification'::text])));
 
 CREATE DOMAIN billing.key_space AS text
 	CONSTRAINT key_space_is_known CHECK ((VALUE = ANY (ARRAY['caller'::text, 'stripe'::text, 'system'::text])));
@@ -75,7 +75,15 @@ CREATE DOMAIN billing.metadata AS jsonb
 	CONSTRAINT metadata_is_an_object CHECK ((jsonb_typeof(VALUE) = 'object'::text));
 
 CREATE DOMAIN billing.notification_kind AS text
-	CONSTRAINT notification_kind_is_known CHECK ((VALUE = ANY (ARRAY['account_frozen'::text, 'card_expiring'::text, 'credits_expiring'::text, 'credits_held'::text, 'credits_not_granted'::text, 'dispute_closed'::text, 'dispute_opened'::text, 'entitlement_discrepancy'::text, 'event_dead'::text, 'event_waiting'::text, 'events_missing'::text, 'fraud_action_failed'::text, 'fraud_warning'::text, 'ledger_discrepancy'::text, 'low_balance'::text, 'notifications_undeliverable'::text, 'payment_failed'::text, 'plan_without_credits'::text, 'receipt'::text, 'recharge_capped'::text, 'recharge_failed'::text, 'recharge_paused'::text, 'recharge_requires_action'::text, 'refund_applied'::text, 'review_opened'::text, 'silence'::text, 'stripe_key'::text, 'test'::text, 'user_deleted_while_subscribed'::text, 'worker_back'::text, 'worker_missing'::text])));
+	CONSTRAINT notification_kind_is_known CHECK ((VALUE = ANY (ARRAY['account_frozen'::text, 'card_expiring'::text, 'credits_expiring'::text, 'credits_held'::text, 'credits_not_granted'::text, 'dispute_closed'::text, 'dispute_opened'::text, 'entitlement_discrepancy'::text, 'event_dead'::text, 'event_waiting'::text, 'events_missing'::text, 'fraud_action_failed'::text, 'fraud_warning'::text, 'ledger_discrepancy'::text, 'low_balance'::text, 'notifications_undeliverable'::text, 'overage_failed'::text, 'payment_failed'::text, 'plan_without_credits'::text, 'receipt'::text, 'recharge_capped'::text, 'recharge_failed'::text, 'recharge_paused'::text, 'recharge_requires_action'::text, 'refund_applied'::text, 'review_opened'::text, 'silence'::text, 'stripe_key'::text, 'test'::text, 'user_deleted_while_subscribed'::text, 'worker_back'::text, 'worker_missing'::text])));
+
+CREATE TYPE billing.overage_terms AS (
+	stripe_subscription_id text,
+	stripe_price_id text,
+	stripe_pack_price_id text,
+	overage_limit bigint,
+	period_end timestamp with time zone
+);
 
 CREATE DOMAIN billing.positive_credits AS bigint
 	CONSTRAINT credits_are_positive CHECK ((VALUE > 0));
@@ -516,10 +524,19 @@ begin
         -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then
             perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
+            perform billing._judge_overage(v_balance.account_id) where v_balance.overage_limit > 0;
         end if;
         return;
     end if;
     if v_subscription.stripe_subscription_id is not null then
+        -- Without overage this costs a look-up in an index that is empty.
+        if v_balance.overage_limit > 0 or exists (select from billing.plans where plans.overage_limit > 0) and exists (
+            select from billing.subscription_items as items
+            join billing.plans on plans.stripe_price_id = items.stripe_price_id and plans.overage_limit > 0
+            where items.stripe_subscription_id = v_subscription.stripe_subscription_id
+        ) then
+            perform billing._judge_overage(v_balance.account_id);
+        end if;
         if v_subscription.trial_end is not null then
             perform billing._grant_trial(v_subscription);
         end if;
@@ -636,6 +653,8 @@ CREATE TABLE billing.plans (
     trial_days integer DEFAULT 0 NOT NULL,
     seats_min bigint DEFAULT 1 NOT NULL,
     seats_max bigint,
+    overage_limit bigint DEFAULT 0 NOT NULL,
+    overage_pack text,
     features jsonb DEFAULT '{}'::jsonb NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     as_of timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
@@ -646,6 +665,8 @@ CREATE TABLE billing.plans (
     CONSTRAINT features_are_an_object CHECK ((jsonb_typeof(features) = 'object'::text)),
     CONSTRAINT initial_credits_are_not_negative CHECK ((initial_credits >= 0)),
     CONSTRAINT monthly_credits_are_not_negative CHECK ((monthly_credits >= 0)),
+    CONSTRAINT overage_comes_with_its_pack CHECK (((overage_limit = 0) OR (overage_pack IS NOT NULL))),
+    CONSTRAINT overage_limit_is_not_negative CHECK ((overage_limit >= 0)),
     CONSTRAINT proration_credits_is_known CHECK ((proration_credits = ANY (ARRAY['none'::text, 'delta'::text, 'full'::text]))),
     CONSTRAINT recurring_interval_count_is_positive CHECK ((recurring_interval_count > 0)),
     CONSTRAINT recurring_interval_is_known CHECK ((recurring_interval = ANY (ARRAY['day'::text, 'week'::text, 'month'::text, 'year'::text]))),
@@ -686,6 +707,10 @@ COMMENT ON COLUMN billing.plans.trial_days IS 'Length of the trial for new subsc
 COMMENT ON COLUMN billing.plans.seats_min IS 'The smallest quantity at checkout, and the default.';
 
 COMMENT ON COLUMN billing.plans.seats_max IS 'The largest quantity at checkout; null: settings.max_checkout_quantity.';
+
+COMMENT ON COLUMN billing.plans.overage_limit IS 'How many credits may be spent beyond those that there are, and are billed afterwards; 0: none.';
+
+COMMENT ON COLUMN billing.plans.overage_pack IS 'The pack that bills them: its lookup key or the id of its price.';
 
 COMMENT ON COLUMN billing.plans.features IS 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
 
@@ -1498,6 +1523,13 @@ begin
         raise exception 'recharge % is being paid', v_found.id
             using errcode = 'TB080', hint = 'Run it again in a minute: `till recharge attempts` shows when the payment has ended.';
     end if;
+    select overages.id into v_found from billing.overages
+    where overages.account_id = _check_erasable.account_id and overages.status = 'claimed'
+    limit 1;
+    if found then
+        raise exception 'overage % is being billed', v_found.id
+            using errcode = 'TB080', hint = 'Run it again in a minute: `till overage list` shows when it is on an invoice.';
+    end if;
     select teams.id into v_found from billing.accounts
     join billing.accounts as teams on teams.owner_id = accounts.owner_id and teams.kind = 'team'
     where accounts.id = _check_erasable.account_id and accounts.kind = 'personal'
@@ -2135,6 +2167,68 @@ begin
 end
 $$;
 
+CREATE TABLE billing.overage_periods (
+    account_id uuid NOT NULL,
+    judge_at timestamp with time zone NOT NULL,
+    stripe_subscription_id text,
+    stripe_price_id text,
+    stripe_pack_price_id text,
+    counted_from timestamp with time zone,
+    period_start timestamp with time zone,
+    period_end timestamp with time zone,
+    CONSTRAINT a_period_is_complete CHECK ((num_nulls(stripe_subscription_id, stripe_price_id, stripe_pack_price_id, counted_from, period_start, period_end) = ANY (ARRAY[0, 6])))
+);
+
+COMMENT ON TABLE billing.overage_periods IS 'The running period of each account whose plan has overage.';
+
+COMMENT ON COLUMN billing.overage_periods.judge_at IS 'When the account is judged next: at the end of its period, or at once, because its plan or pack has changed.';
+
+COMMENT ON COLUMN billing.overage_periods.stripe_subscription_id IS 'Null: the account has not been judged yet.';
+
+COMMENT ON COLUMN billing.overage_periods.counted_from IS 'Spends from this billing time on belong to the period.';
+
+COMMENT ON COLUMN billing.overage_periods.period_end IS 'The end of the month of credits, by the test clock of the subscription if it has one.';
+
+CREATE FUNCTION billing._claim_overage(period billing.overage_periods, counted_until timestamp with time zone) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_period billing.overage_periods := _claim_overage.period;
+    v_credits bigint;
+    v_pack billing.credit_packs;
+    v_quantity bigint;
+    v_overage_id uuid;
+begin
+    if _claim_overage.counted_until <= v_period.counted_from then
+        return;
+    end if;
+    v_credits := billing._overage(
+        v_period.account_id, v_period.counted_from, _claim_overage.counted_until, v_period.period_end
+    );
+    if v_credits = 0 then
+        return;
+    end if;
+    select * into strict v_pack from billing.credit_packs
+    where credit_packs.stripe_price_id = v_period.stripe_pack_price_id;
+    v_quantity := billing._packs_for(v_pack, v_credits);
+    insert into billing.overages (
+        account_id, stripe_subscription_id, stripe_customer_id, stripe_price_id, stripe_pack_price_id, period_start,
+        period_end, counted_from, counted_until, credits, quantity, amount, currency, claimed_at
+    )
+    select
+        v_period.account_id, v_period.stripe_subscription_id, subscriptions.stripe_customer_id, v_period.stripe_price_id,
+        v_pack.stripe_price_id, v_period.period_start, v_period.period_end, v_period.counted_from,
+        _claim_overage.counted_until, v_credits, v_quantity,
+        billing._price_of_packs(v_pack, v_quantity), v_pack.currency,
+        billing.current_time()
+    from billing.subscriptions
+    where subscriptions.stripe_subscription_id = v_period.stripe_subscription_id
+    returning overages.id into strict v_overage_id;
+    perform billing._enqueue_jobs('overage', array[v_overage_id::text]);
+end
+$$;
+
 CREATE FUNCTION billing._claim_persons(rule text, account_ids uuid[], persons text[], period timestamp with time zone) RETURNS uuid[]
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2459,6 +2553,7 @@ CREATE TABLE billing.credit_balances (
     may_spend boolean DEFAULT true NOT NULL,
     has_budgets boolean DEFAULT false NOT NULL,
     overdraft bigint DEFAULT 0 NOT NULL,
+    overage_limit bigint DEFAULT 0 NOT NULL,
     spend_cap bigint,
     spend_cap_period text,
     spent_in_period bigint DEFAULT 0 NOT NULL,
@@ -2496,6 +2591,8 @@ COMMENT ON COLUMN billing.credit_balances.may_spend IS 'False while the account 
 COMMENT ON COLUMN billing.credit_balances.has_budgets IS 'True if the account has rows in budgets.';
 
 COMMENT ON COLUMN billing.credit_balances.overdraft IS 'How far spending may go below zero.';
+
+COMMENT ON COLUMN billing.credit_balances.overage_limit IS 'How far below zero the account''s plan lets spending go; what is owed at the end of a period is billed (overages).';
 
 COMMENT ON COLUMN billing.credit_balances.spend_cap IS 'Credits that may be spent in a spend_cap_period (hour, day, week, month by UTC, or total); null: no cap.';
 
@@ -3549,6 +3646,9 @@ begin
     update billing.recharges set return_url = null, action_url = null, last_error = null, updated_at = now()
     where recharges.account_id = v_account_id
         and (recharges.return_url is not null or recharges.action_url is not null or recharges.last_error is not null);
+    update billing.overages
+    set reason = case when overages.reason is not null then 'erased' end, last_error = null, updated_at = now()
+    where overages.account_id = v_account_id and (overages.reason <> 'erased' or overages.last_error is not null);
 
     -- A dispute that is opened later must still reach the administrators: their open notifications stay.
     perform billing._skip_erased_notifications(v_account_id, 'customer');
@@ -3832,6 +3932,12 @@ begin
     return query
     select 'recharges', to_jsonb(recharges) from billing.recharges
     where recharges.account_id = v_account_id order by recharges.claimed_at;
+    return query
+    select 'overage_periods', to_jsonb(periods) from billing.overage_periods as periods
+    where periods.account_id = v_account_id;
+    return query
+    select 'overages', to_jsonb(overages) from billing.overages
+    where overages.account_id = v_account_id order by overages.counted_from;
     return query
     select 'found_discrepancies', to_jsonb(discrepancies) from billing.found_discrepancies as discrepancies
     where discrepancies.account_id = v_account_id;
@@ -5510,6 +5616,74 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._judge_overage(account_id uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    -- Lots that open until now repay debt as of then.
+    v_balance billing.credit_balances := billing._lock_settled_balance(_judge_overage.account_id);
+    v_now timestamptz := billing.current_time();
+    v_time timestamptz := billing._time_of_account(_judge_overage.account_id, v_now);
+    v_terms billing.overage_terms := billing._overage_terms(_judge_overage.account_id, v_time);
+    v_is_new boolean := true;
+    v_period billing.overage_periods;
+    v_plan billing.plans;
+    v_anchor timestamptz;
+begin
+    select * into v_period from billing.overage_periods where overage_periods.account_id = _judge_overage.account_id;
+    if v_period.stripe_subscription_id is not null then
+        if v_terms.stripe_price_id = v_period.stripe_price_id then
+            v_period.stripe_pack_price_id := v_terms.stripe_pack_price_id;
+        end if;
+        select plans.* into v_plan from billing.plans where plans.stripe_price_id = v_period.stripe_price_id;
+        select subscriptions.billing_cycle_anchor into v_anchor from billing.subscriptions
+        where subscriptions.stripe_subscription_id = v_period.stripe_subscription_id;
+        while v_period.period_end <= v_time loop
+            perform billing._claim_overage(v_period, least(v_period.period_end, v_now));
+            v_period.counted_from := least(v_period.period_end, v_now);
+            v_period.period_start := v_period.period_end;
+            v_period.period_end := billing._overage_period_end(v_plan, v_anchor, v_period.period_end);
+        end loop;
+        v_is_new := not coalesce(
+            v_terms.stripe_subscription_id = v_period.stripe_subscription_id
+            and (
+                v_terms.stripe_price_id = v_period.stripe_price_id
+                or v_terms.stripe_pack_price_id = v_period.stripe_pack_price_id
+            ), false
+        );
+        if v_is_new then
+            v_period.period_end := v_time;
+            perform billing._claim_overage(v_period, v_now);
+        end if;
+    end if;
+
+    if v_terms.stripe_subscription_id is null then
+        delete from billing.overage_periods where overage_periods.account_id = v_balance.account_id;
+    else
+        insert into billing.overage_periods as held (
+            account_id, judge_at, stripe_subscription_id, stripe_price_id, stripe_pack_price_id, counted_from,
+            period_start, period_end
+        )
+        values (
+            v_balance.account_id, v_terms.period_end, v_terms.stripe_subscription_id, v_terms.stripe_price_id,
+            v_terms.stripe_pack_price_id,
+            case when v_is_new then v_now else v_period.counted_from end,
+            case when v_is_new then v_time else v_period.period_start end, v_terms.period_end
+        )
+        on conflict on constraint overage_periods_pkey do update
+        set judge_at = excluded.judge_at, stripe_subscription_id = excluded.stripe_subscription_id,
+            stripe_price_id = excluded.stripe_price_id, stripe_pack_price_id = excluded.stripe_pack_price_id,
+            counted_from = excluded.counted_from, period_start = excluded.period_start,
+            period_end = excluded.period_end
+        where held is distinct from excluded;
+    end if;
+    update billing.credit_balances set overage_limit = coalesce(v_terms.overage_limit, 0)
+    where credit_balances.account_id = v_balance.account_id
+        and credit_balances.overage_limit <> coalesce(v_terms.overage_limit, 0);
+end
+$$;
+
 CREATE FUNCTION billing._keeps_person(rule text, account_id uuid, period timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6204,6 +6378,23 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._mark_subscribers(stripe_price_ids text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into billing.overage_periods as held (account_id, judge_at)
+    select distinct subscriptions.account_id, billing.current_time()
+    from billing.subscription_items as items
+    join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
+    where items.stripe_price_id = any (_mark_subscribers.stripe_price_ids) and subscriptions.account_id is not null
+        and subscriptions.ended_at is null
+    order by subscriptions.account_id
+    on conflict on constraint overage_periods_pkey do update set judge_at = excluded.judge_at
+    where held.judge_at > excluded.judge_at;
+end
+$$;
+
 CREATE FUNCTION billing._match_credits(stripe_subscription_id text, from_moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -6489,7 +6680,8 @@ CREATE FUNCTION billing._moved(balance billing.credit_balances, amount bigint, d
         (_moved.balance).debt, (_moved.balance).withheld, (_moved.balance).carried, (_moved.balance).written_off_debt,
         (_moved.balance).written_off_withheld, (_moved.balance).written_off_at,
         least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).has_budgets,
-        (_moved.balance).overdraft, (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
+        (_moved.balance).overdraft, (_moved.balance).overage_limit,
+        (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
         (_moved.balance).spend_period_start, (_moved.balance).low_balance_threshold, (_moved.balance).is_low,
         (_moved.balance).recharge_below, (_moved.balance).updated_at, (_moved.balance).epoch
     )::billing.credit_balances
@@ -6524,6 +6716,8 @@ CREATE FUNCTION billing._needed_jobs() RETURNS TABLE(kind billing.job_kind, id t
     select 'fraud_action', fraud_actions.id::text from billing.fraud_actions where fraud_actions.status = 'queued'
     union all
     select 'recharge', recharges.id::text from billing.recharges where recharges.status in ('claimed', 'charging')
+    union all
+    select 'overage', overages.id::text from billing.overages where overages.status = 'claimed'
     union all
     select (notifications.audience || '_notification')::billing.job_kind, notifications.id::text
     from billing.notifications where notifications.status in ('queued', 'sending')
@@ -6992,6 +7186,118 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._overage(account_id uuid, counted_from timestamp with time zone, counted_until timestamp with time zone, period_end timestamp with time zone) RETURNS bigint
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
+    AS $$
+declare
+    v_owed numeric;
+    v_spent numeric;
+begin
+    select coalesce(sum(credit_entries.debt), 0) into v_owed from billing.credit_entries
+    where credit_entries.account_id = _overage.account_id and credit_entries.debt <> 0
+        and credit_entries.occurred_at < _overage.counted_until;
+    if _overage.counted_until < _overage.period_end then
+        select v_owed - coalesce(sum(credit_entries.debt), 0) into v_owed from billing.credit_entries
+        join billing.credit_grants on credit_grants.entry_id = credit_entries.id
+        where credit_entries.account_id = _overage.account_id and credit_entries.debt < 0
+            and credit_entries.occurred_at < _overage.counted_until
+            and credit_grants.effective_at >= _overage.period_end;
+    end if;
+    select coalesce(sum(spends.debt + coalesce((
+        select sum(refunds.debt) from billing.credit_entries as refunds
+        where refunds.reverses_entry_id = spends.id and refunds.kind = 'refund'
+            and refunds.occurred_at < _overage.counted_until
+    ), 0)), 0) into v_spent
+    from billing.credit_entries as spends
+    where spends.account_id = _overage.account_id and spends.debt <> 0 and spends.kind in ('spend', 'capture')
+        and spends.occurred_at >= _overage.counted_from and spends.occurred_at < _overage.counted_until;
+    return greatest(least(v_owed, v_spent), 0)::bigint;
+end
+$$;
+
+CREATE FUNCTION billing._overage_pack(plan billing.plans) RETURNS billing.credit_packs
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_pack billing.credit_packs;
+begin
+    select credit_packs.* into v_pack from billing.credit_packs
+    join billing.products on products.stripe_product_id = credit_packs.stripe_product_id
+    where (
+            credit_packs.stripe_price_id = (_overage_pack.plan).overage_pack
+            or credit_packs.lookup_key = (_overage_pack.plan).overage_pack
+        )
+        and credit_packs.active and products.active and credit_packs.pack_credits is not null
+        and credit_packs.unit_amount > 0 and credit_packs.currency = (_overage_pack.plan).currency
+        and credit_packs.livemode = (_overage_pack.plan).livemode
+    order by credit_packs.stripe_price_id = (_overage_pack.plan).overage_pack desc, credit_packs.as_of desc,
+        credit_packs.stripe_price_id
+    limit 1;
+    return v_pack;
+end
+$$;
+
+CREATE FUNCTION billing._overage_period_end(plan billing.plans, anchor timestamp with time zone, moment timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_seconds numeric := (_overage_period_end.plan).recurring_interval_count
+        * case (_overage_period_end.plan).recurring_interval when 'week' then 604800 when 'day' then 86400 end;
+begin
+    if v_seconds is null then
+        return billing._first_slot(_overage_period_end.anchor, _overage_period_end.moment + interval '1 microsecond');
+    end if;
+    return _overage_period_end.anchor + make_interval(secs => (v_seconds * (
+        floor(extract(epoch from _overage_period_end.moment - _overage_period_end.anchor) / v_seconds) + 1
+    ))::double precision);
+end
+$$;
+
+CREATE FUNCTION billing._overage_terms(account_id uuid, moment timestamp with time zone) RETURNS billing.overage_terms
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_found record;
+    v_terms billing.overage_terms;
+    v_pack billing.credit_packs;
+begin
+    for v_found in
+        select subscriptions as subscription, plans as plan
+        from billing.settings
+        join billing.subscriptions on subscriptions.livemode = settings.livemode
+        join billing.accounts on accounts.id = subscriptions.account_id and accounts.closed_at is null
+        join billing.subscription_items as items
+            on items.stripe_subscription_id = subscriptions.stripe_subscription_id
+        join billing.plans on plans.stripe_price_id = items.stripe_price_id and plans.overage_limit > 0
+        where subscriptions.account_id = _overage_terms.account_id
+            and (
+                subscriptions.status = 'active'
+                or subscriptions.status = 'past_due' and settings.past_due_keeps_features
+            )
+            and billing._waiting_reason(subscriptions, false) is null
+        order by plans.overage_limit desc, subscriptions.started_at, items.stripe_subscription_item_id
+    loop
+        v_pack := billing._overage_pack(v_found.plan);
+        if v_pack.stripe_price_id is not null then
+            v_terms.stripe_subscription_id := (v_found.subscription).stripe_subscription_id;
+            v_terms.stripe_price_id := (v_found.plan).stripe_price_id;
+            v_terms.stripe_pack_price_id := v_pack.stripe_price_id;
+            v_terms.overage_limit := (v_found.plan).overage_limit;
+            v_terms.period_end := billing._overage_period_end(
+                v_found.plan, (v_found.subscription).billing_cycle_anchor, _overage_terms.moment
+            );
+            exit;
+        end if;
+    end loop;
+    return v_terms;
+end
+$$;
+
 CREATE FUNCTION billing._owe_again(original billing.credit_entries, kind text, amount bigint) RETURNS billing.credit_balances
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7082,6 +7388,13 @@ CREATE FUNCTION billing._pack_name(pack billing.credit_packs) RETURNS text
     AS $$
     select coalesce((_pack_name.pack).nickname, products.name) from billing.products
     where products.stripe_product_id = (_pack_name.pack).stripe_product_id
+$$;
+
+CREATE FUNCTION billing._packs_for(pack billing.credit_packs, credits bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select (_packs_for.credits - 1) / (_packs_for.pack).pack_credits + 1
 $$;
 
 CREATE FUNCTION billing._paid_from(stripe_invoice_id text, stripe_subscription_item_id text) RETURNS timestamp with time zone
@@ -7796,14 +8109,15 @@ declare
     v_balance billing.credit_balances := _post_spends.balance;
     v_spends billing.credit_entries[] := _post_spends.spends;
     v_number integer := cardinality(v_spends);
+    v_may_owe bigint := greatest(v_balance.overdraft, v_balance.overage_limit);
     v_total numeric;
     v_has_actor boolean;
     v_debt bigint;
 begin
     select -sum(spend.amount), count(spend.actor) > 0 into v_total, v_has_actor from unnest(v_spends) as spend;
-    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
+    if v_total - v_may_owe > v_balance.balance - v_balance.held then
         perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_may_owe, v_total
         );
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
@@ -7906,6 +8220,13 @@ CREATE FUNCTION billing._price_of_invoice(invoice billing.invoices) RETURNS nume
     from billing.credit_notes
     where credit_notes.stripe_invoice_id = (_price_of_invoice.invoice).stripe_invoice_id
         and credit_notes.status = 'issued'
+$$;
+
+CREATE FUNCTION billing._price_of_packs(pack billing.credit_packs, quantity bigint) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select least((_price_of_packs.pack).unit_amount::numeric * _price_of_packs.quantity, 9223372036854775807)::bigint
 $$;
 
 CREATE FUNCTION billing._price_on_sale(plan text, pack text) RETURNS TABLE(stripe_price_id text, stripe_product_id text, is_metered boolean, seats_min bigint, seats_max bigint)
@@ -8026,6 +8347,10 @@ begin
         select
             'ledger_discrepancy', work.invariant, null, null, null, work.detail
         from billing.account_work_discrepancies(_prove_account.account_id) as work
+        union all
+        select
+            'ledger_discrepancy', overage.invariant, null, null, null, overage.detail
+        from billing.account_overage_discrepancies(_prove_account.account_id) as overage
     ),
     in_order as (
         delete from billing.found_discrepancies
@@ -9131,6 +9456,13 @@ declare
         (_resolve_terms.plan).metadata ->> 'trial_days', (_resolve_terms.product).metadata ->> 'trial_days'
     );
     v_seats text := coalesce((_resolve_terms.plan).metadata ->> 'seats', (_resolve_terms.product).metadata ->> 'seats');
+    v_overage_pack text := nullif(coalesce(
+        (_resolve_terms.plan).metadata ->> 'overage_pack', (_resolve_terms.product).metadata ->> 'overage_pack',
+        (_resolve_terms.plan).overage_pack
+    ), '');
+    v_overage_limit bigint := billing._declared_credits(
+        v_stripe_price_id, 'overage_limit', (_resolve_terms.plan).metadata, (_resolve_terms.product).metadata
+    );
     v_bounds text[] := regexp_match(v_seats, '^([1-9][0-9]{0,5})(?:-([1-9][0-9]{0,5}))?$');
 begin
     if v_trial !~ '^[0-9]{1,3}$' or v_trial::integer > 730 then
@@ -9139,13 +9471,22 @@ begin
     elsif v_seats <> 'any' and (v_bounds is null or v_bounds[2]::bigint < v_bounds[1]::bigint) then
         raise exception 'metadata seats of % is "%", it must be any, N or N-M', v_stripe_price_id, v_seats
             using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
+    elsif v_overage_limit > 0 and v_overage_pack is null then
+        raise exception 'metadata overage_limit of % needs overage_pack, the pack that bills the overage', v_stripe_price_id
+            using errcode = 'TB017', hint = 'Correct the metadata in Stripe. The update event then syncs the plan.';
     end if;
     update billing.plans
     set trial_days = coalesce(v_trial::integer, plans.trial_days),
         seats_min = case when v_seats is null then plans.seats_min else coalesce(v_bounds[1]::bigint, 1) end,
-        seats_max = case when v_seats is null then plans.seats_max else coalesce(v_bounds[2], v_bounds[1])::bigint end
+        seats_max = case when v_seats is null then plans.seats_max else coalesce(v_bounds[2], v_bounds[1])::bigint end,
+        overage_limit = coalesce(v_overage_limit, plans.overage_limit),
+        overage_pack = v_overage_pack
     where plans.stripe_price_id = v_stripe_price_id
-        and (v_trial is not null or v_seats is not null);
+        and (
+            v_trial is not null or v_seats is not null
+            or (plans.overage_limit, plans.overage_pack) is distinct from
+                (coalesce(v_overage_limit, plans.overage_limit), v_overage_pack)
+        );
 end
 $_$;
 
@@ -9945,6 +10286,7 @@ $$;
 CREATE FUNCTION billing._settle_due(account_ids uuid[], as_of timestamp with time zone) RETURNS TABLE(holds_expired bigint, lots_opened bigint, lots_expired bigint, credits_expired numeric)
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
+    SET enable_seqscan TO 'off'
     AS $$
 declare
     v_hold_ids uuid[];
@@ -10323,6 +10665,8 @@ CREATE FUNCTION billing._spend_excess(hold billing.credit_holds, amount bigint, 
     AS $$
 declare
     v_balance billing.credit_balances := billing._lock_settled_balance((_spend_excess.hold).account_id);
+    -- One time for the entry and the budgets' periods.
+    v_now timestamptz := billing.current_time();
     v_debt numeric := greatest(
         _spend_excess.amount - (v_balance.balance::numeric + v_balance.debt - v_balance.held), 0
     );
@@ -10337,14 +10681,14 @@ begin
     end if;
     if v_balance.has_budgets and (_spend_excess.hold).actor is not null then
         perform billing._count_in_budgets(
-            v_balance.account_id, (_spend_excess.hold).actor, _spend_excess.amount, 0, billing.current_time()
+            v_balance.account_id, (_spend_excess.hold).actor, _spend_excess.amount, 0, v_now
         );
     end if;
     return billing._post_entry(v_balance, billing._entry(
         account_id => v_balance.account_id, kind => 'spend', amount => -_spend_excess.amount, debt => v_debt::bigint,
         source => 'app', description => _spend_excess.description, feature => (_spend_excess.hold).feature,
         metadata => _spend_excess.metadata, actor => (_spend_excess.hold).actor, key_space => _spend_excess.key_space,
-        idempotency_key => _spend_excess.idempotency_key, occurred_at => billing.current_time()
+        idempotency_key => _spend_excess.idempotency_key, occurred_at => v_now
     ));
 end
 $$;
@@ -10390,7 +10734,10 @@ begin
         v_balance := billing._lock_settled_balance(_spend_judged.account_id);
     end if;
     if v_up_to is not null then
-        v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
+        v_amount := least(
+            v_up_to,
+            v_balance.balance::numeric - v_balance.held + greatest(v_balance.overdraft, v_balance.overage_limit)
+        );
         if v_balance.spend_cap is not null then
             -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));
@@ -12274,6 +12621,32 @@ $$;
 
 COMMENT ON FUNCTION billing.account_ledger_discrepancies(account_id uuid) IS 'The rows of ledger_discrepancies of one account.';
 
+CREATE FUNCTION billing.account_overage_discrepancies(account_id uuid) RETURNS TABLE(invariant text, detail text)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return query
+    select
+        'overage_is_what_was_owed',
+        format('overage %s: %s credits, the ledger says %s', overages.id, overages.credits, owed.credits)
+    from billing.overages
+    cross join lateral billing._overage(
+        overages.account_id, overages.counted_from, overages.counted_until, overages.period_end
+    ) as owed (credits)
+    where overages.account_id = account_overage_discrepancies.account_id and owed.credits <> overages.credits
+    union all
+    select 'spends_are_billed_once', format('overages %s and %s bill spends of the same time', one.id, other.id)
+    from billing.overages as one
+    join billing.overages as other
+        on other.account_id = one.account_id and other.id > one.id
+            and other.counted_from < one.counted_until and other.counted_until > one.counted_from
+    where one.account_id = account_overage_discrepancies.account_id;
+end
+$$;
+
+COMMENT ON FUNCTION billing.account_overage_discrepancies(account_id uuid) IS 'Overages of an account that are not what its ledger says, or bill a spend twice. Part of ledger_discrepancies.';
+
 CREATE FUNCTION billing.account_work_discrepancies(account_id uuid) RETURNS TABLE(invariant text, detail text)
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -12643,6 +13016,58 @@ $$;
 
 COMMENT ON FUNCTION billing.begin_notifications(msg_ids bigint[], ids text[]) IS 'Messages to send now, of the jobs that the caller took.';
 
+CREATE FUNCTION billing.begin_overages(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id uuid, stripe_customer_id text, stripe_subscription_id text, stripe_price_id text, quantity bigint, currency text, period_start timestamp with time zone, period_end timestamp with time zone, stripe_invoice_id text, is_own_invoice boolean, stripe_invoice_item_id text, attempts integer, age_seconds double precision)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_job record;
+    v_overage billing.overages;
+    v_begun bigint[] := '{}';
+    v_begun_ids uuid[] := '{}';
+begin
+    for v_job in
+        select job.msg_id, overages as overage
+        from unnest(begin_overages.msg_ids, begin_overages.ids) as job (msg_id, id)
+        join billing.overages on overages.id = job.id::uuid
+        where overages.status = 'claimed'
+        order by job.msg_id
+        for update of overages skip locked
+    loop
+        v_overage := v_job.overage;
+        -- A second message of one overage waits for the first one's outcome.
+        continue when v_overage.id = any (v_begun_ids);
+        if v_overage.attempts = 0 and exists (
+            select from billing.accounts where accounts.id = v_overage.account_id and accounts.closed_at is not null
+        ) then
+            -- Its credits could not be granted.
+            update billing.overages
+            set status = 'failed', reason = 'account_closed', settled_at = billing.current_time(), updated_at = now()
+            where overages.id = v_overage.id;
+            continue;
+        end if;
+        update billing.overages
+        set attempts = v_overage.attempts + 1, updated_at = now()
+        where overages.id = v_overage.id;
+        v_begun := v_begun || v_job.msg_id;
+        v_begun_ids := v_begun_ids || v_overage.id;
+        return query select
+            v_job.msg_id, v_overage.id, v_overage.stripe_customer_id, v_overage.stripe_subscription_id,
+            v_overage.stripe_pack_price_id, v_overage.quantity, v_overage.currency, v_overage.period_start,
+            v_overage.period_end, v_overage.stripe_invoice_id, v_overage.is_own_invoice,
+            v_overage.stripe_invoice_item_id, v_overage.attempts + 1,
+            extract(epoch from now() - v_overage.created_at)::double precision;
+    end loop;
+
+    perform billing.retry_job(job.msg_id, 1, 'another message of the overage is in use', excused => true)
+    from unnest(begin_overages.msg_ids, begin_overages.ids) as job (msg_id, id)
+    join billing.overages on overages.id = job.id::uuid
+    where overages.status = 'claimed' and job.msg_id <> all (v_begun);
+end
+$$;
+
+COMMENT ON FUNCTION billing.begin_overages(msg_ids bigint[], ids text[]) IS 'Overages to bill, of the jobs that the caller took.';
+
 CREATE FUNCTION billing.begin_recharges(msg_ids bigint[], ids text[]) RETURNS TABLE(msg_id bigint, id uuid, stripe_customer_id text, stripe_price_id text, amount bigint, currency text, return_url text, stripe_payment_intent_id text, was_asked boolean, first_attempt_at timestamp with time zone, age_seconds double precision, barred text[])
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -12811,6 +13236,44 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.check_recharges_again() IS 'Arms balances again: the month of their cap is over, or their account was frozen.';
+
+CREATE FUNCTION billing.claim_due_overages(accounts_max integer DEFAULT NULL::integer) RETURNS TABLE(accounts bigint, overages_claimed bigint, credits_claimed numeric)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_account_id uuid;
+    v_account_ids uuid[] := '{}';
+    v_began_at timestamptz := billing.current_time();
+begin
+    accounts := 0;
+    for v_account_id in
+        select overage_periods.account_id from billing.overage_periods
+        where overage_periods.judge_at <= v_began_at
+        order by overage_periods.judge_at
+        limit case when claim_due_overages.accounts_max < 0 then 0 else claim_due_overages.accounts_max end
+    loop
+        -- Another transaction's accounts are left for the next call.
+        perform from billing.credit_balances where credit_balances.account_id = v_account_id for update skip locked;
+        continue when not found;
+        -- Another worker may have judged it meanwhile.
+        perform billing._judge_overage(v_account_id) from billing.overage_periods
+        where overage_periods.account_id = v_account_id and overage_periods.judge_at <= v_began_at;
+        accounts := accounts + 1;
+        v_account_ids := v_account_ids || v_account_id;
+    end loop;
+    if accounts > 0 then
+        select count(*), coalesce(sum(overages.credits), 0) into overages_claimed, credits_claimed from billing.overages
+        where overages.account_id = any (v_account_ids) and overages.claimed_at >= v_began_at;
+    else
+        overages_claimed := 0;
+        credits_claimed := 0;
+    end if;
+    return next;
+end
+$$;
+
+COMMENT ON FUNCTION billing.claim_due_overages(accounts_max integer) IS 'Ends the periods of overage that are over, for up to accounts_max accounts (null: all), and queues what they owe for billing. Returns counts. Safe to run at any time, repeatedly and in parallel.';
 
 CREATE FUNCTION billing.claim_payment_link(plan text, pack text, options jsonb DEFAULT '{}'::jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
@@ -15203,6 +15666,48 @@ $$;
 
 COMMENT ON FUNCTION billing.record_notification(msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer, reason text) IS 'Records the outcome of a message: delivered, queued again, skipped or dead. Returns its status, or null if another worker has it.';
 
+CREATE FUNCTION billing.record_overage(msg_id bigint, overage_id uuid, status text, stripe_invoice_id text, is_own_invoice boolean, stripe_invoice_item_id text, reason text, retry_in_seconds integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET lock_timeout TO '500ms'
+    AS $$
+declare
+    v_overage billing.overages;
+begin
+    if not billing._end_job(
+        record_overage.msg_id, case when record_overage.status = 'claimed' then record_overage.retry_in_seconds end,
+        record_overage.reason
+    ) then
+        return;  -- another worker has the job
+    end if;
+    update billing.overages
+    set status = record_overage.status,
+        stripe_invoice_id = record_overage.stripe_invoice_id,
+        is_own_invoice = record_overage.is_own_invoice,
+        stripe_invoice_item_id = record_overage.stripe_invoice_item_id,
+        reason = case when record_overage.status = 'failed' then record_overage.reason end,
+        last_error = case when record_overage.status = 'claimed' then record_overage.reason end,
+        settled_at = case when record_overage.status <> 'claimed' then billing.current_time() end,
+        updated_at = now()
+    where overages.id = record_overage.overage_id and overages.status = 'claimed'
+    returning * into v_overage;
+    if v_overage.status = 'failed' then
+        insert into billing.notifications (account_id, audience, kind, dedupe_key, payload)
+        values (
+            v_overage.account_id, 'administrators', 'overage_failed', format('overage_failed:%s', v_overage.id),
+            jsonb_build_object(
+                'overage_id', v_overage.id, 'reason', v_overage.reason, 'credits', v_overage.credits,
+                'amount', v_overage.amount, 'currency', v_overage.currency,
+                'stripe_customer_id', v_overage.stripe_customer_id
+            )
+        )
+        on conflict (dedupe_key) do nothing;
+    end if;
+end
+$$;
+
+COMMENT ON FUNCTION billing.record_overage(msg_id bigint, overage_id uuid, status text, stripe_invoice_id text, is_own_invoice boolean, stripe_invoice_item_id text, reason text, retry_in_seconds integer) IS 'What was done for an overage at Stripe: the invoice that was chosen for it, then its item; invoiced or failed at the end.';
+
 CREATE FUNCTION billing.record_recharge(msg_id bigint, recharge_id uuid, status text, stripe_payment_intent_id text, stripe_payment_method_id text, reason text, is_final boolean, action_url text, audience text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -15750,6 +16255,97 @@ end
 $$;
 
 COMMENT ON FUNCTION billing.retry_notification(notification_id bigint) IS 'Queues a dead or skipped notification again; any other is unchanged. Returns the status.';
+
+CREATE TABLE billing.overages (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    account_id uuid NOT NULL,
+    stripe_subscription_id text NOT NULL,
+    stripe_customer_id text NOT NULL,
+    stripe_price_id text NOT NULL,
+    stripe_pack_price_id text NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    period_end timestamp with time zone NOT NULL,
+    counted_from timestamp with time zone NOT NULL,
+    counted_until timestamp with time zone NOT NULL,
+    credits billing.positive_credits NOT NULL,
+    quantity bigint NOT NULL,
+    amount bigint NOT NULL,
+    currency text NOT NULL,
+    status text DEFAULT 'claimed'::text NOT NULL,
+    stripe_invoice_id text,
+    is_own_invoice boolean,
+    stripe_invoice_item_id text,
+    reason text,
+    attempts integer DEFAULT 0 NOT NULL,
+    last_error text,
+    claimed_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT amount_is_positive CHECK ((amount > 0)),
+    CONSTRAINT counted_until_is_after_counted_from CHECK ((counted_until > counted_from)),
+    CONSTRAINT failed_overages_say_why CHECK (((status = 'failed'::text) = (reason IS NOT NULL))),
+    CONSTRAINT invoiced_overages_name_their_item CHECK (((status <> 'invoiced'::text) OR (num_nulls(stripe_invoice_id, stripe_invoice_item_id) = 0))),
+    CONSTRAINT invoices_are_own_or_not CHECK (((stripe_invoice_id IS NULL) = (is_own_invoice IS NULL))),
+    CONSTRAINT quantity_is_positive CHECK ((quantity > 0)),
+    CONSTRAINT settled_overages_say_when CHECK (((status = 'claimed'::text) = (settled_at IS NULL))),
+    CONSTRAINT status_is_known CHECK ((status = ANY (ARRAY['claimed'::text, 'invoiced'::text, 'failed'::text])))
+);
+
+COMMENT ON TABLE billing.overages IS 'Credits that were owed at the end of a period and are billed by an invoice item; amounts in minor units of currency.';
+
+COMMENT ON COLUMN billing.overages.counted_from IS 'The spends of the period: from this billing time …';
+
+COMMENT ON COLUMN billing.overages.counted_until IS '… until this one, exclusive.';
+
+COMMENT ON COLUMN billing.overages.quantity IS 'How many packs are billed: credits, rounded up to whole packs.';
+
+COMMENT ON COLUMN billing.overages.status IS 'claimed (the worker bills it), invoiced (its item is on stripe_invoice_id, which says whether it is paid), failed (Stripe refuses it).';
+
+COMMENT ON COLUMN billing.overages.is_own_invoice IS 'False if the item was added to the draft of the subscription''s renewal.';
+
+COMMENT ON COLUMN billing.overages.attempts IS 'The number of times that the worker asked Stripe.';
+
+CREATE FUNCTION billing.retry_overage(overage_id uuid) RETURNS billing.overages
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_overage billing.overages;
+    v_pack billing.credit_packs;
+begin
+    select * into v_overage from billing.overages where overages.id = retry_overage.overage_id for update;
+    if not found then
+        raise exception 'there is no overage %', coalesce(retry_overage.overage_id::text, 'null')
+            using errcode = 'TB120', hint = 'Pass the id of a row of billing.overages. `till overage list` shows them.';
+    elsif v_overage.status <> 'failed' then
+        raise exception 'overage % is %: only a failed one can be retried', v_overage.id, v_overage.status
+            using errcode = 'TB121', hint = 'Nothing is to be done. The worker bills claimed overages by itself.';
+    end if;
+    if v_overage.stripe_invoice_item_id is null then
+        select (billing._overage_pack(plans)).* into v_pack from billing.plans
+        where plans.stripe_price_id = v_overage.stripe_price_id;
+        if v_pack.stripe_price_id is not null and not exists (
+            select from billing.credit_packs
+            where credit_packs.stripe_price_id = v_overage.stripe_pack_price_id and credit_packs.active
+        ) then
+            v_overage.stripe_pack_price_id := v_pack.stripe_price_id;
+            v_overage.quantity := billing._packs_for(v_pack, v_overage.credits);
+            v_overage.amount := billing._price_of_packs(v_pack, v_overage.quantity);
+        end if;
+    end if;
+    update billing.overages
+    set status = 'claimed', reason = null, settled_at = null,
+        stripe_pack_price_id = v_overage.stripe_pack_price_id, quantity = v_overage.quantity,
+        amount = v_overage.amount, updated_at = now()
+    where overages.id = v_overage.id
+    returning * into v_overage;
+    perform billing._enqueue_jobs('overage', array[v_overage.id::text]);
+    return v_overage;
+end
+$$;
+
+COMMENT ON FUNCTION billing.retry_overage(overage_id uuid) IS 'Bills an overage again that Stripe refused (TB120, TB121).';
 
 CREATE FUNCTION billing.retry_stripe_event(event_id text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -17084,12 +17680,13 @@ begin
         return 'stale';
     elsif v_invoice.status = 'paid' then
         perform billing._record_lines(v_invoice, sync_invoice.lines);
-        if v_invoice.stripe_subscription_id is not null then
-            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
-        end if;
-        -- Packs are lines without a subscription item.
+        -- Packs are lines without a subscription item. They come first: overage is repaid by what is paid for it, and not
+        -- by the month that the same invoice pays for.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
+        end if;
+        if v_invoice.stripe_subscription_id is not null then
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
@@ -17925,7 +18522,7 @@ CREATE FUNCTION billing.tg_credit_balances__sound() RETURNS trigger
     AS $$
 begin
     -- Null (no cap, no threshold) violates no rule.
-    if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
+    if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.overage_limit, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
         or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
@@ -17998,6 +18595,22 @@ CREATE FUNCTION billing.tg_credit_packs__arrive() RETURNS trigger
 begin
     perform billing._lock_arrival(new.stripe_price_id);
     perform billing._retry_events_waiting_for(new.stripe_price_id);
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_credit_packs__judge_overage() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._mark_subscribers(array(
+        select plans.stripe_price_id from billing.plans
+        where plans.overage_limit > 0
+            and plans.overage_pack in (
+                new.stripe_price_id, new.lookup_key, case when tg_op = 'UPDATE' then old.lookup_key end
+            )
+    ));
     return null;
 end
 $$;
@@ -18206,6 +18819,16 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing.tg_plans__judge_overage() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform billing._mark_subscribers(array[new.stripe_price_id]);
+    return null;
+end
+$$;
+
 CREATE FUNCTION billing.tg_plans__record_terms() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -18336,6 +18959,17 @@ CREATE FUNCTION billing.tg_stripe_events__prune_again() RETURNS trigger
 begin
     update billing.event_pruning set pruned_until = new.received_at - interval '1 microsecond'
     where event_pruning.pruned_until >= new.received_at;
+    return null;
+end
+$$;
+
+CREATE FUNCTION billing.tg_subscriptions__judge_overage() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    update billing.overage_periods set judge_at = billing.current_time()
+    where overage_periods.account_id = old.account_id;
     return null;
 end
 $$;
@@ -19256,7 +19890,7 @@ CREATE VIEW public.credit_balance WITH (security_invoker='on') AS
                 CASE
                     WHEN (balances.next_due_at <= billing."current_time"()) THEN balances.*
                     ELSE NULL::billing.credit_balances
-                END) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, has_budgets, overdraft, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)) settled ON (true));
+                END) swept(account_id, balance, held, debt, withheld, carried, written_off_debt, written_off_withheld, written_off_at, next_due_at, may_spend, has_budgets, overdraft, overage_limit, spend_cap, spend_cap_period, spent_in_period, spend_period_start, low_balance_threshold, is_low, recharge_below, updated_at, epoch)) settled ON (true));
 
 COMMENT ON VIEW public.credit_balance IS 'Credits of my accounts: one row each. available leaves out credits that are held or due to expire.';
 
@@ -19926,6 +20560,13 @@ UNION ALL
            FROM billing.credit_grants
           WHERE (credit_grants.id = c.grant_id)))))
 UNION ALL
+ SELECT billed.account_id,
+    discrepancies.invariant,
+    discrepancies.detail
+   FROM (( SELECT DISTINCT overages.account_id
+           FROM billing.overages) billed
+     CROSS JOIN LATERAL billing.account_overage_discrepancies(billed.account_id) discrepancies(invariant, detail))
+UNION ALL
  SELECT NULL::uuid AS account_id,
     lost.invariant,
     lost.detail
@@ -20373,6 +21014,57 @@ COMMENT ON COLUMN public.billing_operations.on_excess IS 'What happens if work c
 
 COMMENT ON COLUMN public.billing_operations.valid_from IS 'Since when this price is in force.';
 
+CREATE VIEW public.billing_overages WITH (security_invoker='on') AS
+ SELECT overages.id,
+    overages.account_id,
+    overages.stripe_subscription_id,
+    overages.period_start,
+    overages.period_end,
+    overages.credits,
+    overages.quantity,
+    overages.amount,
+    overages.currency,
+        CASE
+            WHEN (overages.status = 'invoiced'::text) THEN COALESCE(invoices.status, 'draft'::text)
+            ELSE overages.status
+        END AS status,
+    overages.reason,
+    overages.stripe_invoice_id,
+    invoices.hosted_invoice_url,
+    overages.claimed_at
+   FROM (billing.overages
+     LEFT JOIN billing.invoices ON ((invoices.stripe_invoice_id = overages.stripe_invoice_id)));
+
+COMMENT ON VIEW public.billing_overages IS 'Credits that accounts which I manage spent beyond the paid ones, and the invoice that bills them.';
+
+COMMENT ON COLUMN public.billing_overages.id IS 'Id of the overage, also in the metadata of its invoice item (tillbase_overage).';
+
+COMMENT ON COLUMN public.billing_overages.account_id IS 'The account; its id is in public.billing_account.';
+
+COMMENT ON COLUMN public.billing_overages.stripe_subscription_id IS 'The subscription whose plan allows it.';
+
+COMMENT ON COLUMN public.billing_overages.period_start IS 'Start of the month of credits.';
+
+COMMENT ON COLUMN public.billing_overages.period_end IS 'Its end; earlier than the month''s if the subscription ended or lost its overage.';
+
+COMMENT ON COLUMN public.billing_overages.credits IS 'Credits that were owed at its end.';
+
+COMMENT ON COLUMN public.billing_overages.quantity IS 'How many packs bill them.';
+
+COMMENT ON COLUMN public.billing_overages.amount IS 'Amount in minor units, without tax.';
+
+COMMENT ON COLUMN public.billing_overages.currency IS 'Three-letter code in lower case.';
+
+COMMENT ON COLUMN public.billing_overages.status IS 'claimed (will be billed within minutes), failed (Stripe refused it), or the status of its invoice: draft, open, paid, uncollectible, void.';
+
+COMMENT ON COLUMN public.billing_overages.reason IS 'Why it failed.';
+
+COMMENT ON COLUMN public.billing_overages.stripe_invoice_id IS 'Its invoice: the one of the renewal, or one of its own.';
+
+COMMENT ON COLUMN public.billing_overages.hosted_invoice_url IS 'Page of the invoice at Stripe.';
+
+COMMENT ON COLUMN public.billing_overages.claimed_at IS 'When it was added up.';
+
 CREATE VIEW public.billing_packs WITH (security_invoker='on') AS
  SELECT packs.stripe_price_id,
     packs.lookup_key,
@@ -20422,7 +21114,9 @@ CREATE VIEW public.billing_plans WITH (security_invoker='on') AS
     plans.features,
     plans.trial_days,
     plans.seats_min,
-    plans.seats_max
+    plans.seats_max,
+    plans.overage_limit,
+    plans.overage_pack
    FROM (billing.plans
      JOIN billing.products ON ((products.stripe_product_id = plans.stripe_product_id)))
   WHERE (plans.active AND products.active AND (plans.livemode = ( SELECT billing.is_livemode() AS is_livemode)));
@@ -20458,6 +21152,10 @@ COMMENT ON COLUMN public.billing_plans.trial_days IS 'Length of the trial that c
 COMMENT ON COLUMN public.billing_plans.seats_min IS 'The fewest seats that checkout sells.';
 
 COMMENT ON COLUMN public.billing_plans.seats_max IS 'The most seats that checkout sells; null: settings.max_checkout_quantity.';
+
+COMMENT ON COLUMN public.billing_plans.overage_limit IS 'Credits that may be spent beyond the paid ones, and are billed afterwards; 0: none.';
+
+COMMENT ON COLUMN public.billing_plans.overage_pack IS 'The pack that bills them: its lookup key or the id of its price.';
 
 CREATE VIEW public.billing_subscription WITH (security_invoker='on') AS
  SELECT subscriptions.account_id,
@@ -20815,6 +21513,12 @@ ALTER TABLE ONLY billing.one_time_prices
 ALTER TABLE ONLY billing.operation_prices
     ADD CONSTRAINT operation_prices_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY billing.overage_periods
+    ADD CONSTRAINT overage_periods_pkey PRIMARY KEY (account_id);
+
+ALTER TABLE ONLY billing.overages
+    ADD CONSTRAINT overages_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY billing.pack_purchases
     ADD CONSTRAINT pack_purchases_pkey PRIMARY KEY (business_key);
 
@@ -20939,6 +21643,8 @@ CREATE INDEX credit_consumptions_given_back ON billing.credit_consumptions USING
 CREATE INDEX credit_consumptions_grant ON billing.credit_consumptions USING btree (grant_id);
 
 CREATE INDEX credit_entries_actor ON billing.credit_entries USING btree (account_id, actor, occurred_at) WHERE (actor IS NOT NULL);
+
+CREATE INDEX credit_entries_debt ON billing.credit_entries USING btree (account_id, occurred_at) WHERE (debt <> 0);
 
 CREATE INDEX credit_entries_history ON billing.credit_entries USING btree (account_id, id DESC);
 
@@ -21122,6 +21828,16 @@ CREATE INDEX one_time_prices_product ON billing.one_time_prices USING btree (str
 
 CREATE UNIQUE INDEX operation_prices_in_force ON billing.operation_prices USING btree (operation, valid_from DESC);
 
+CREATE INDEX overage_periods_due ON billing.overage_periods USING btree (judge_at);
+
+CREATE INDEX overages_invoice ON billing.overages USING btree (stripe_invoice_id) WHERE (stripe_invoice_id IS NOT NULL);
+
+CREATE UNIQUE INDEX overages_invoice_item ON billing.overages USING btree (stripe_invoice_item_id) WHERE (stripe_invoice_item_id IS NOT NULL);
+
+CREATE UNIQUE INDEX overages_once ON billing.overages USING btree (account_id, counted_from);
+
+CREATE INDEX overages_pack ON billing.overages USING btree (stripe_pack_price_id);
+
 CREATE INDEX pack_purchases_account ON billing.pack_purchases USING btree (account_id);
 
 CREATE INDEX pack_purchases_invoice ON billing.pack_purchases USING btree (stripe_invoice_id) WHERE (stripe_invoice_id IS NOT NULL);
@@ -21149,6 +21865,8 @@ CREATE INDEX payments_payment_intent ON billing.payments USING btree (stripe_pay
 CREATE INDEX plans_lookup_key ON billing.plans USING btree (lookup_key) WHERE (lookup_key IS NOT NULL);
 
 CREATE INDEX plans_product ON billing.plans USING btree (stripe_product_id);
+
+CREATE INDEX plans_with_overage ON billing.plans USING btree (stripe_price_id) WHERE (overage_limit > 0);
 
 CREATE INDEX recharge_settings_check_again ON billing.recharge_settings USING btree (check_again_at) WHERE (check_again_at IS NOT NULL);
 
@@ -21254,7 +21972,7 @@ CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billin
 
 CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.balance - new.held) < new.recharge_below)) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
 
-CREATE TRIGGER tg_credit_balances__sound BEFORE INSERT OR UPDATE OF held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, spend_cap, spend_cap_period, low_balance_threshold ON billing.credit_balances FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balances__sound();
+CREATE TRIGGER tg_credit_balances__sound BEFORE INSERT OR UPDATE OF held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, overage_limit, spend_cap, spend_cap_period, low_balance_threshold ON billing.credit_balances FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balances__sound();
 
 CREATE TRIGGER tg_credit_consumptions__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.credit_consumptions FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
@@ -21269,6 +21987,8 @@ CREATE TRIGGER tg_credit_grants__kept BEFORE DELETE OR TRUNCATE ON billing.credi
 CREATE TRIGGER tg_credit_grants__sound BEFORE INSERT OR UPDATE ON billing.credit_grants FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_grants__sound();
 
 CREATE TRIGGER tg_credit_packs__arrive AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__arrive();
+
+CREATE TRIGGER tg_credit_packs__judge_overage AFTER INSERT OR UPDATE OF active, lookup_key ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__judge_overage();
 
 CREATE TRIGGER tg_credit_packs__purchase_since AFTER INSERT ON billing.credit_packs FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_packs__purchase_since();
 
@@ -21304,6 +22024,10 @@ CREATE TRIGGER tg_payment_links__retired AFTER UPDATE OF deactivate_at ON billin
 
 CREATE CONSTRAINT TRIGGER tg_payments__meet AFTER INSERT ON billing.payments DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.stripe_payment_intent_id IS NOT NULL)) EXECUTE FUNCTION billing.tg_money__meet();
 
+CREATE TRIGGER tg_plans__judge_overage AFTER UPDATE OF overage_limit, overage_pack ON billing.plans FOR EACH ROW WHEN (((old.overage_limit IS DISTINCT FROM new.overage_limit) OR (old.overage_pack IS DISTINCT FROM new.overage_pack))) EXECUTE FUNCTION billing.tg_plans__judge_overage();
+
+CREATE TRIGGER tg_plans__judge_overage_of_new AFTER INSERT ON billing.plans FOR EACH ROW WHEN ((new.overage_limit > 0)) EXECUTE FUNCTION billing.tg_plans__judge_overage();
+
 CREATE TRIGGER tg_plans__record_terms AFTER UPDATE OF initial_credits, monthly_credits, trial_credits, rollover, rollover_periods, rollover_cap, proration_credits, downgrade_credits, cancel_credits, trial_end_credits ON billing.plans FOR EACH ROW EXECUTE FUNCTION billing.tg_plans__record_terms();
 
 CREATE TRIGGER tg_plans__record_terms_of_new AFTER INSERT ON billing.plans FOR EACH ROW WHEN ((((new.initial_credits + new.monthly_credits) + new.trial_credits) > 0)) EXECUTE FUNCTION billing.tg_plans__record_terms();
@@ -21323,6 +22047,8 @@ CREATE TRIGGER tg_stripe_events__erase AFTER UPDATE OF status ON billing.stripe_
 CREATE TRIGGER tg_stripe_events__notify AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((new.status = 'dead'::text) AND (old.status <> 'dead'::text) AND (new.waiting_for IS NULL))) EXECUTE FUNCTION billing.tg_stripe_events__notify();
 
 CREATE TRIGGER tg_stripe_events__prune_again AFTER UPDATE OF status ON billing.stripe_events FOR EACH ROW WHEN (((old.status = ANY (ARRAY['parked'::text, 'dead'::text])) AND (new.status <> ALL (ARRAY['parked'::text, 'dead'::text])))) EXECUTE FUNCTION billing.tg_stripe_events__prune_again();
+
+CREATE TRIGGER tg_subscriptions__judge_overage AFTER UPDATE OF account_id ON billing.subscriptions FOR EACH ROW WHEN ((old.account_id IS DISTINCT FROM new.account_id)) EXECUTE FUNCTION billing.tg_subscriptions__judge_overage();
 
 CREATE TRIGGER tg_work_charges__append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON billing.work_charges FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
@@ -21482,6 +22208,15 @@ ALTER TABLE ONLY billing.notifications
 
 ALTER TABLE ONLY billing.one_time_prices
     ADD CONSTRAINT one_time_prices_stripe_product_id_fkey FOREIGN KEY (stripe_product_id) REFERENCES billing.products(stripe_product_id);
+
+ALTER TABLE ONLY billing.overage_periods
+    ADD CONSTRAINT overage_periods_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.overages
+    ADD CONSTRAINT overages_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
+
+ALTER TABLE ONLY billing.overages
+    ADD CONSTRAINT overages_stripe_pack_price_id_fkey FOREIGN KEY (stripe_pack_price_id) REFERENCES billing.credit_packs(stripe_price_id);
 
 ALTER TABLE ONLY billing.pack_purchases
     ADD CONSTRAINT pack_purchases_account_id_fkey FOREIGN KEY (account_id) REFERENCES billing.accounts(id);
@@ -21654,6 +22389,12 @@ ALTER TABLE billing.one_time_prices ENABLE ROW LEVEL SECURITY;
 ALTER TABLE billing.operation_prices ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY operation_prices_select_everyone ON billing.operation_prices FOR SELECT TO anon, authenticated USING ((valid_from <= ( SELECT billing."current_time"() AS "current_time")));
+
+ALTER TABLE billing.overage_periods ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE billing.overages ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY overages_select_managed ON billing.overages FOR SELECT TO authenticated USING ((account_id = ANY (ARRAY( SELECT billing.my_managed_account_ids() AS my_managed_account_ids))));
 
 ALTER TABLE billing.pack_purchases ENABLE ROW LEVEL SECURITY;
 

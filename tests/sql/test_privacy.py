@@ -18,6 +18,7 @@ from tests.sql.calls import (
     FEBRUARY,
     JANUARY,
     Connection,
+    available,
     call,
     discrepancies,
     fetch,
@@ -31,6 +32,7 @@ from tests.sql.calls import (
     refused,
     reinstate,
     revoke,
+    set_limits,
     spend,
     sync_checkout_session,
     sync_credit_note,
@@ -83,7 +85,8 @@ NOT_PERSONAL = {
 KEPT = {
     "an id": (
         "account_id id user_id owner_id stripe_customer_id duplicate_of stripe_subscription_id stripe_charge_id "
-        "stripe_subscription_item_id stripe_price_id stripe_product_id stripe_test_clock_id stripe_invoice_id "
+        "stripe_subscription_item_id stripe_price_id stripe_pack_price_id stripe_product_id "
+        "stripe_invoice_item_id stripe_test_clock_id stripe_invoice_id "
         "stripe_line_id credited_line_id credited_line_ids credited_invoice_id stripe_payment_intent_id "
         "stripe_invoice_payment_id stripe_checkout_session_id stripe_payment_link_id stripe_refund_id "
         "stripe_refund_ids stripe_dispute_id stripe_credit_note_id stripe_early_fraud_warning_id stripe_review_id "
@@ -292,6 +295,19 @@ def live(database: Database, number: int, name: str) -> Life:
             "values (%s, 'failed', %s, 'price_pack', 500, 900, 'usd', 'declined', now(), now())",
             [account, life.customer],
         )
+        set_limits(app, account, overdraft=1)
+        since = value(app, "select billing.current_time()")
+        spend(app, account, available(app, account) + 1)
+        admin.execute(
+            "insert into billing.overages (account_id, stripe_subscription_id, stripe_customer_id, stripe_price_id, "
+            "stripe_pack_price_id, period_start, period_end, counted_from, counted_until, credits, quantity, amount, "
+            "currency, status, reason, claimed_at, settled_at, last_error) select %s, 'sub', %s, 'price_1', "
+            "'price_pack', %s, billing.current_time(), %s, billing.current_time(), 1, 1, 1, 'usd', 'failed', %s, "
+            "now(), now(), %s",
+            [account, life.customer, since, since, f"no customer {life.words[1]}", life.email],
+        )
+        grant(app, account, 1000)
+        admin.execute("insert into billing.overage_periods values (%s, 'infinity')", [account])
         # What there is only in the middle of something.
         admin.execute("insert into billing.customer_claims (account_id, livemode, idempotency_key, email, name) "
                       "values (%s, false, %s, %s, %s)", [account, f"claim_{n}", life.email, life.words[1]])  # fmt: skip
@@ -510,6 +526,18 @@ def in_the_way(worker: Connection, admin: Connection, account_id: UUID, what: st
             [account_id],
         )
         return f"recharge {row['id']} is being paid"
+    if what == "overage":
+        sync_product(worker)
+        sync_price(worker, stripe_price_id="price_pack", type="one_time", metadata={"pack_credits": "1"})
+        [row] = fetch(
+            admin,
+            "insert into billing.overages (account_id, stripe_subscription_id, stripe_customer_id, stripe_price_id, "
+            "stripe_pack_price_id, period_start, period_end, counted_from, counted_until, credits, quantity, amount, "
+            "currency, claimed_at) select %s, 'sub', 'cus_1', 'price_1', 'price_pack', now(), now(), now(), "
+            "'infinity', 1, 1, 1, 'usd', now() returning id",
+            [account_id],
+        )
+        return f"overage {row['id']} is being billed"
     [row] = fetch(
         admin,
         "insert into billing.accounts (kind, owner_id) "
@@ -519,7 +547,7 @@ def in_the_way(worker: Connection, admin: Connection, account_id: UUID, what: st
     return f"the person owns the team account {row['id']}"
 
 
-@pytest.mark.parametrize("what", ["subscription", "dispute", "recharge", "team"])
+@pytest.mark.parametrize("what", ["subscription", "dispute", "recharge", "overage", "team"])
 def test_an_erasure_waits_for_what_is_not_over(
     app: Connection, worker: Connection, admin: Connection, account: UUID, what: str
 ) -> None:

@@ -101,6 +101,17 @@ CASES: dict[str, tuple[dict[str, Any], str, list[str]]] = {
         ["Subscription: sub_1 (active)", "cus_1", "on_user_deleted"],
     ),
     "recharge_paused": ({"reason": "no_pack"}, "A recharge is paused: no pack", [str(ACCOUNT)]),
+    "overage_failed": (
+        {
+            "overage_id": "6b1f0c52-0000-4000-8000-000000000000",
+            "reason": "the price is inactive",
+            "credits": 50,
+            "stripe_customer_id": "cus_1",
+            **PRICE,
+        },
+        "An overage could not be billed",
+        ["19.00 usd", "the price is inactive", "till overage retry 6b1f0c52-0000-4000-8000-000000000000"],
+    ),
     "event_dead": (
         {"stripe_event_id": "evt_1", "type": "customer.updated", "reason": "event.data is missing"},
         "A Stripe event needs you: customer.updated",

@@ -21,6 +21,7 @@ from worker.jobs.fraud import FraudActions
 from worker.jobs.handler import Handler
 from worker.jobs.links import Links
 from worker.jobs.notify import Notifier
+from worker.jobs.overages import Overages
 from worker.jobs.queue import Job
 from worker.jobs.recharges import Recharges
 from worker.stripe_api import StripeAccess
@@ -40,6 +41,7 @@ def handlers(stripe: StripeAccess, notifier: Notifier) -> dict[str, Handler[Any,
         "email_change": Emails(stripe),
         "fraud_action": FraudActions(stripe),
         "recharge": Recharges(Charger(stripe).charge),
+        "overage": Overages(stripe),
         "administrators_notification": notifier,
         "customer_notification": notifier,
     }

@@ -39,7 +39,7 @@ constraint notification_kind_is_known check (
         'account_frozen', 'card_expiring', 'credits_expiring', 'credits_held', 'credits_not_granted', 'dispute_closed',
         'dispute_opened', 'entitlement_discrepancy', 'event_dead', 'event_waiting', 'events_missing',
         'fraud_action_failed', 'fraud_warning', 'ledger_discrepancy', 'low_balance', 'notifications_undeliverable',
-        'payment_failed', 'plan_without_credits', 'receipt', 'recharge_capped', 'recharge_failed', 'recharge_paused',
+        'overage_failed', 'payment_failed', 'plan_without_credits', 'receipt', 'recharge_capped', 'recharge_failed', 'recharge_paused',
         'recharge_requires_action', 'refund_applied', 'review_opened', 'silence', 'stripe_key', 'test',
         'user_deleted_while_subscribed', 'worker_back', 'worker_missing'
     )

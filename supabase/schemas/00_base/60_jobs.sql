@@ -20,7 +20,7 @@
 create domain billing.job_kind as text
 constraint job_kind_is_known check (
     value in (
-        'payment_link', 'email_change', 'fraud_action', 'recharge', 'administrators_notification',
+        'payment_link', 'email_change', 'fraud_action', 'recharge', 'overage', 'administrators_notification',
         'customer_notification'
     )
 );

@@ -41,6 +41,8 @@ create table billing.plans (
     trial_days integer not null default 0,
     seats_min bigint not null default 1,
     seats_max bigint,
+    overage_limit bigint not null default 0,
+    overage_pack text,
     features jsonb not null default '{}',
     metadata jsonb not null default '{}',
     as_of timestamptz not null default '-infinity',
@@ -63,11 +65,14 @@ create table billing.plans (
     constraint cancel_credits_is_known check (cancel_credits in ('period_end', 'stop')),
     constraint trial_days_are_at_most_two_years check (trial_days between 0 and 730),
     constraint seats_are_in_order check (seats_min > 0 and seats_max >= seats_min),
+    constraint overage_limit_is_not_negative check (overage_limit >= 0),
+    constraint overage_comes_with_its_pack check (overage_limit = 0 or overage_pack is not null),
     constraint features_are_an_object check (jsonb_typeof(features) = 'object')
 );
 
 create index plans_product on billing.plans (stripe_product_id);
 create index plans_lookup_key on billing.plans (lookup_key) where lookup_key is not null;
+create index plans_with_overage on billing.plans (stripe_price_id) where overage_limit > 0;
 
 create table billing.credit_packs (
     stripe_price_id text primary key,
@@ -115,7 +120,7 @@ grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount,
     recurring_interval, recurring_interval_count, usage_type, initial_credits, monthly_credits, trial_credits,
     rollover, rollover_periods, rollover_cap, proration_credits, downgrade_credits, cancel_credits, trial_end_credits,
-    trial_days, seats_min, seats_max, features
+    trial_days, seats_min, seats_max, overage_limit, overage_pack, features
 ) on billing.plans to anon, authenticated;
 grant select (
     stripe_price_id, stripe_product_id, livemode, active, lookup_key, nickname, currency, unit_amount, pack_credits,
@@ -138,6 +143,8 @@ comment on column billing.plans.trial_days is 'Length of the trial for new subsc
 comment on column billing.plans.features is 'What the plan unlocks: a JSON object of your own names. A feature that is false, null or 0 is not granted.';
 comment on column billing.plans.seats_min is 'The smallest quantity at checkout, and the default.';
 comment on column billing.plans.seats_max is 'The largest quantity at checkout; null: settings.max_checkout_quantity.';
+comment on column billing.plans.overage_limit is 'How many credits may be spent beyond those that there are, and are billed afterwards; 0: none.';
+comment on column billing.plans.overage_pack is 'The pack that bills them: its lookup key or the id of its price.';
 comment on column billing.credit_packs.declared_from is 'Since when it is a pack: what was paid for it before gave no credits. -infinity: since its price is known.';
 comment on table billing.credit_packs is 'One-time Stripe prices and the credits they are worth.';
 comment on column billing.credit_packs.pack_credits is 'Credits of one pack; null if the customer chooses the amount.';

@@ -24,6 +24,7 @@ create table billing.credit_balances (
     may_spend boolean not null default true,
     has_budgets boolean not null default false,
     overdraft bigint not null default 0,
+    overage_limit bigint not null default 0,
     spend_cap bigint,
     spend_cap_period text,
     spent_in_period bigint not null default 0,
@@ -170,6 +171,8 @@ alter table billing.credit_entries
 add constraint credit_entries_hold_id_fkey foreign key (hold_id) references billing.credit_holds (id);
 create index credit_entries_hold on billing.credit_entries (hold_id) where hold_id is not null;
 create index credit_entries_reverses on billing.credit_entries (reverses_entry_id) where reverses_entry_id is not null;
+-- Few entries change the debt: what an account owed at a time is added up from them.
+create index credit_entries_debt on billing.credit_entries (account_id, occurred_at) where debt <> 0;
 -- A few bytes for a hundred pages, so movements cost no more: entries are in the order of time anyway.
 create index credit_entries_moment on billing.credit_entries using brin (occurred_at);
 
@@ -328,6 +331,7 @@ comment on column billing.credit_balances.next_due_at is 'The earliest time at w
 comment on column billing.credit_balances.may_spend is 'False while the account is frozen or closed; see accounts.';
 comment on column billing.credit_balances.has_budgets is 'True if the account has rows in budgets.';
 comment on column billing.credit_balances.overdraft is 'How far spending may go below zero.';
+comment on column billing.credit_balances.overage_limit is 'How far below zero the account''s plan lets spending go; what is owed at the end of a period is billed (overages).';
 comment on column billing.credit_balances.spend_cap is 'Credits that may be spent in a spend_cap_period (hour, day, week, month by UTC, or total); null: no cap.';
 comment on column billing.credit_balances.spent_in_period is 'Credits spent since spend_period_start; kept while there is a cap. Open holds count towards the cap in addition.';
 comment on column billing.credit_balances.epoch is 'Incremented by one update in fifty, so that look-ups skip old versions of the row.';

@@ -25,7 +25,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Null (no cap, no threshold) violates no rule.
-    if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.spend_cap, new.low_balance_threshold) < 0 then
+    if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.overage_limit, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
         or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
@@ -37,8 +37,8 @@ $$;
 
 create trigger tg_credit_balances__sound
 -- Only for the checked columns: a plain spend writes none of them.
-before insert or update of held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, spend_cap,
-    spend_cap_period, low_balance_threshold
+before insert or update of held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, overage_limit,
+    spend_cap, spend_cap_period, low_balance_threshold
 on billing.credit_balances
 for each row execute function billing.tg_credit_balances__sound();
 

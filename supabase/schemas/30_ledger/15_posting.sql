@@ -59,7 +59,8 @@ as $$
         (_moved.balance).debt, (_moved.balance).withheld, (_moved.balance).carried, (_moved.balance).written_off_debt,
         (_moved.balance).written_off_withheld, (_moved.balance).written_off_at,
         least((_moved.balance).next_due_at, _moved.due_at), (_moved.balance).may_spend, (_moved.balance).has_budgets,
-        (_moved.balance).overdraft, (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
+        (_moved.balance).overdraft, (_moved.balance).overage_limit,
+        (_moved.balance).spend_cap, (_moved.balance).spend_cap_period, (_moved.balance).spent_in_period,
         (_moved.balance).spend_period_start, (_moved.balance).low_balance_threshold, (_moved.balance).is_low,
         (_moved.balance).recharge_below, (_moved.balance).updated_at, (_moved.balance).epoch
     )::billing.credit_balances

@@ -1,9 +1,9 @@
 -- Spends credits: processes what is due, then takes from lots by priority, soonest expiry and age, with lineage.
 --
 -- Callable by service_role (the app's own server), inside the app's own transaction; never by clients. Below zero only
--- as far as the account's overdraft, which becomes debt that the next grant repays.
+-- as far as the account's overdraft or its plan's overage limit, as debt that the next grant repays.
 
--- Posts the spends of one account, limited by its credits, overdraft, cap and budgets. What its lots cannot pay becomes debt.
+-- Posts the spends of one account, limited by its credits, what it may owe, cap and budgets. What its lots cannot pay becomes debt.
 create function billing._post_spends(balance billing.credit_balances, spends billing.credit_entries[])
 returns billing.credit_entries[]
 language plpgsql
@@ -14,14 +14,15 @@ declare
     v_balance billing.credit_balances := _post_spends.balance;
     v_spends billing.credit_entries[] := _post_spends.spends;
     v_number integer := cardinality(v_spends);
+    v_may_owe bigint := greatest(v_balance.overdraft, v_balance.overage_limit);
     v_total numeric;
     v_has_actor boolean;
     v_debt bigint;
 begin
     select -sum(spend.amount), count(spend.actor) > 0 into v_total, v_has_actor from unnest(v_spends) as spend;
-    if v_total - v_balance.overdraft > v_balance.balance - v_balance.held then
+    if v_total - v_may_owe > v_balance.balance - v_balance.held then
         perform billing._raise_insufficient(
-            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_balance.overdraft, v_total
+            v_balance.account_id, v_balance.balance::numeric - v_balance.held + v_may_owe, v_total
         );
     elsif v_balance.spend_cap is not null then
         v_balance := billing._count_spend(v_balance, v_total::bigint);
@@ -101,7 +102,10 @@ begin
         v_balance := billing._lock_settled_balance(_spend_judged.account_id);
     end if;
     if v_up_to is not null then
-        v_amount := least(v_up_to, v_balance.balance::numeric - v_balance.held + v_balance.overdraft);
+        v_amount := least(
+            v_up_to,
+            v_balance.balance::numeric - v_balance.held + greatest(v_balance.overdraft, v_balance.overage_limit)
+        );
         if v_balance.spend_cap is not null then
             -- At least one, so that a cap that is used up raises its own error.
             v_amount := least(v_amount, greatest(billing._room_under_cap(v_balance), 1));

@@ -163,10 +163,19 @@ begin
         -- Nothing can be granted, but what Stripe reports about its subscriptions must be recorded.
         if v_subscription.stripe_subscription_id is not null then
             perform billing._arm_schedules(v_subscription, v_now, v_is_closed);
+            perform billing._judge_overage(v_balance.account_id) where v_balance.overage_limit > 0;
         end if;
         return;
     end if;
     if v_subscription.stripe_subscription_id is not null then
+        -- Without overage this costs a look-up in an index that is empty.
+        if v_balance.overage_limit > 0 or exists (select from billing.plans where plans.overage_limit > 0) and exists (
+            select from billing.subscription_items as items
+            join billing.plans on plans.stripe_price_id = items.stripe_price_id and plans.overage_limit > 0
+            where items.stripe_subscription_id = v_subscription.stripe_subscription_id
+        ) then
+            perform billing._judge_overage(v_balance.account_id);
+        end if;
         if v_subscription.trial_end is not null then
             perform billing._grant_trial(v_subscription);
         end if;

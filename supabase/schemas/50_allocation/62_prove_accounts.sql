@@ -56,6 +56,10 @@ begin
         select
             'ledger_discrepancy', work.invariant, null, null, null, work.detail
         from billing.account_work_discrepancies(_prove_account.account_id) as work
+        union all
+        select
+            'ledger_discrepancy', overage.invariant, null, null, null, overage.detail
+        from billing.account_overage_discrepancies(_prove_account.account_id) as overage
     ),
     in_order as (
         delete from billing.found_discrepancies

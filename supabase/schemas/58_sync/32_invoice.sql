@@ -94,12 +94,13 @@ begin
         return 'stale';
     elsif v_invoice.status = 'paid' then
         perform billing._record_lines(v_invoice, sync_invoice.lines);
-        if v_invoice.stripe_subscription_id is not null then
-            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
-        end if;
-        -- Packs are lines without a subscription item.
+        -- Packs are lines without a subscription item. They come first: overage is repaid by what is paid for it, and not
+        -- by the month that the same invoice pays for.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
+        end if;
+        if v_invoice.stripe_subscription_id is not null then
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (

@@ -23,6 +23,8 @@ as $$
     union all
     select 'recharge', recharges.id::text from billing.recharges where recharges.status in ('claimed', 'charging')
     union all
+    select 'overage', overages.id::text from billing.overages where overages.status = 'claimed'
+    union all
     select (notifications.audience || '_notification')::billing.job_kind, notifications.id::text
     from billing.notifications where notifications.status in ('queued', 'sending')
 $$;

@@ -315,6 +315,12 @@ begin
     select 'recharges', to_jsonb(recharges) from billing.recharges
     where recharges.account_id = v_account_id order by recharges.claimed_at;
     return query
+    select 'overage_periods', to_jsonb(periods) from billing.overage_periods as periods
+    where periods.account_id = v_account_id;
+    return query
+    select 'overages', to_jsonb(overages) from billing.overages
+    where overages.account_id = v_account_id order by overages.counted_from;
+    return query
     select 'found_discrepancies', to_jsonb(discrepancies) from billing.found_discrepancies as discrepancies
     where discrepancies.account_id = v_account_id;
     return query

@@ -202,6 +202,9 @@ begin
     update billing.recharges set return_url = null, action_url = null, last_error = null, updated_at = now()
     where recharges.account_id = v_account_id
         and (recharges.return_url is not null or recharges.action_url is not null or recharges.last_error is not null);
+    update billing.overages
+    set reason = case when overages.reason is not null then 'erased' end, last_error = null, updated_at = now()
+    where overages.account_id = v_account_id and (overages.reason <> 'erased' or overages.last_error is not null);
 
     -- A dispute that is opened later must still reach the administrators: their open notifications stay.
     perform billing._skip_erased_notifications(v_account_id, 'customer');
@@ -253,6 +256,13 @@ begin
     if found then
         raise exception 'recharge % is being paid', v_found.id
             using errcode = 'TB080', hint = 'Run it again in a minute: `till recharge attempts` shows when the payment has ended.';
+    end if;
+    select overages.id into v_found from billing.overages
+    where overages.account_id = _check_erasable.account_id and overages.status = 'claimed'
+    limit 1;
+    if found then
+        raise exception 'overage % is being billed', v_found.id
+            using errcode = 'TB080', hint = 'Run it again in a minute: `till overage list` shows when it is on an invoice.';
     end if;
     select teams.id into v_found from billing.accounts
     join billing.accounts as teams on teams.owner_id = accounts.owner_id and teams.kind = 'team'

@@ -27,6 +27,10 @@ from billing.credit_consumptions as c
 where not exists (select from billing.credit_entries where credit_entries.id = c.entry_id)
     and not exists (select from billing.credit_grants where credit_grants.id = c.grant_id)
 union all
+select billed.account_id, discrepancies.invariant, discrepancies.detail
+from (select distinct overages.account_id from billing.overages) as billed
+cross join lateral billing.account_overage_discrepancies(billed.account_id) as discrepancies
+union all
 select null, lost.invariant, lost.detail from billing.lost_messages() as lost
 union all
 select null, lost.invariant, lost.detail from billing.lost_jobs() as lost;

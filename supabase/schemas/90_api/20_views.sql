@@ -125,7 +125,7 @@ select
     plans.stripe_price_id, plans.lookup_key, coalesce(plans.nickname, products.name) as name, products.description,
     plans.currency, plans.unit_amount, plans.recurring_interval, plans.recurring_interval_count,
     plans.initial_credits, plans.monthly_credits, plans.trial_credits, plans.features, plans.trial_days,
-    plans.seats_min, plans.seats_max
+    plans.seats_min, plans.seats_max, plans.overage_limit, plans.overage_pack
 from billing.plans
 join billing.products on products.stripe_product_id = plans.stripe_product_id
 -- The policies apply the same filter to clients; roles that bypass them also get only what is on sale.
@@ -151,11 +151,21 @@ from billing.subscriptions
 join billing.subscription_items as items
     on items.stripe_subscription_id = subscriptions.stripe_subscription_id;
 
+-- Whether it is paid is what its invoice says, also after a refund or a void.
+create view public.billing_overages with (security_invoker = on) as
+select
+    overages.id, overages.account_id, overages.stripe_subscription_id, overages.period_start, overages.period_end,
+    overages.credits, overages.quantity, overages.amount, overages.currency,
+    case when overages.status = 'invoiced' then coalesce(invoices.status, 'draft') else overages.status end as status,
+    overages.reason, overages.stripe_invoice_id, invoices.hosted_invoice_url, overages.claimed_at
+from billing.overages
+left join billing.invoices on invoices.stripe_invoice_id = overages.stripe_invoice_id;
+
 revoke all on
-    public.credit_balance, public.credit_history, public.billing_plans, public.billing_packs, public.billing_subscription
+    public.billing_overages, public.credit_balance, public.credit_history, public.billing_plans, public.billing_packs, public.billing_subscription
 from public, anon, authenticated, service_role;
 grant select on
-    public.credit_balance, public.credit_history, public.billing_packs, public.billing_subscription
+    public.billing_overages, public.credit_balance, public.credit_history, public.billing_packs, public.billing_subscription
 to authenticated, service_role;
 grant select on public.billing_plans to anon, authenticated, service_role;
 
@@ -221,6 +231,23 @@ comment on column public.billing_plans.features is 'JSON object of what the plan
 comment on column public.billing_plans.trial_days is 'Length of the trial that checkout offers; 0: none.';
 comment on column public.billing_plans.seats_min is 'The fewest seats that checkout sells.';
 comment on column public.billing_plans.seats_max is 'The most seats that checkout sells; null: settings.max_checkout_quantity.';
+comment on column public.billing_plans.overage_limit is 'Credits that may be spent beyond the paid ones, and are billed afterwards; 0: none.';
+comment on column public.billing_plans.overage_pack is 'The pack that bills them: its lookup key or the id of its price.';
+comment on view public.billing_overages is 'Credits that accounts which I manage spent beyond the paid ones, and the invoice that bills them.';
+comment on column public.billing_overages.id is 'Id of the overage, also in the metadata of its invoice item (tillbase_overage).';
+comment on column public.billing_overages.account_id is 'The account; its id is in public.billing_account.';
+comment on column public.billing_overages.stripe_subscription_id is 'The subscription whose plan allows it.';
+comment on column public.billing_overages.period_start is 'Start of the month of credits.';
+comment on column public.billing_overages.period_end is 'Its end; earlier than the month''s if the subscription ended or lost its overage.';
+comment on column public.billing_overages.credits is 'Credits that were owed at its end.';
+comment on column public.billing_overages.quantity is 'How many packs bill them.';
+comment on column public.billing_overages.amount is 'Amount in minor units, without tax.';
+comment on column public.billing_overages.currency is 'Three-letter code in lower case.';
+comment on column public.billing_overages.status is 'claimed (will be billed within minutes), failed (Stripe refused it), or the status of its invoice: draft, open, paid, uncollectible, void.';
+comment on column public.billing_overages.reason is 'Why it failed.';
+comment on column public.billing_overages.stripe_invoice_id is 'Its invoice: the one of the renewal, or one of its own.';
+comment on column public.billing_overages.hosted_invoice_url is 'Page of the invoice at Stripe.';
+comment on column public.billing_overages.claimed_at is 'When it was added up.';
 comment on view public.billing_packs is 'Credit packs on sale, for signed-in users.';
 comment on column public.billing_packs.stripe_price_id is 'The price in Stripe.';
 comment on column public.billing_packs.lookup_key is 'The price''s lookup key, which checkout accepts; null if it has none.';
