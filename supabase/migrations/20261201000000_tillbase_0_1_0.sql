@@ -2376,6 +2376,7 @@ create function billing.period_start(period text, moment timestamptz)
 returns timestamptz
 language sql
 stable
+set search_path = pg_catalog, pg_temp
 as $$
     select case period_start.period
         when 'total' then timestamptz '1970-01-01 00:00:00Z' else date_trunc(period_start.period, period_start.moment, 'UTC')

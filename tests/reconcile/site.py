@@ -65,6 +65,8 @@ class Site:
             )
             if receives:
                 site.serve(STRIPE_WEBHOOK_SECRET=made.secret)
+            with place.database.connect() as conn:  # the business was lived some minutes ago
+                conn.execute("update billing.workers set last_seen_at = clock_timestamp()")
             yield site
         finally:
             site.stop_worker()

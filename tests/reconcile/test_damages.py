@@ -90,7 +90,8 @@ def test_each_damage_of_the_installation_is_found_and_mended(name: str, place: P
             place.mend(found[0]["mend"])
         place.work()
         for left in place.doctor():  # what happened in Stripe meanwhile
-            place.mend(left["mend"])
+            if not named.names(left):
+                place.mend(left["mend"])
         assert place.doctor("--full") == []
 
 

@@ -14951,6 +14951,7 @@ COMMENT ON FUNCTION billing.period_end(period text, period_start timestamp with 
 
 CREATE FUNCTION billing.period_start(period text, moment timestamp with time zone) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select case period_start.period
         when 'total' then timestamptz '1970-01-01 00:00:00Z' else date_trunc(period_start.period, period_start.moment, 'UTC')

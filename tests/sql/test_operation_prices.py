@@ -127,11 +127,13 @@ def test_a_price_is_what_fractions_say(
             "rounding => %s, minimum => %s)",
             [_text(given_rates), markup, rounding, minimum],
         )
-        row = fetch_one(
-            app,
-            "select * from billing.estimate_work('chat', %s::jsonb)",
-            [_text({name: _as_json(number) for name, number in quantities.items()})],
-        )
+        query = "select * from billing.estimate_work('chat', %s::jsonb)"
+        asked = [_text({name: _as_json(number) for name, number in quantities.items()})]
+        if expected > 2**63 - 1:
+            with refused("TB103"):
+                fetch_one(app, query, asked)
+            return
+        row = fetch_one(app, query, asked)
     assert row["credits"] == expected
     assert Fraction(row["unrounded"]) == Fraction(exact.numerator * 10**18 // exact.denominator, 10**18)
 

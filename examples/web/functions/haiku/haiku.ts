@@ -33,7 +33,7 @@ const FIFTH = [
   "nothing is missing tonight",
   "tomorrow can wait for us",
   "the letters answer themselves",
-  "whoever comes is at home",
+  "all who come are at home",
   "the snow keeps its own accounts",
 ];
 const LINES = [FIRST, SECOND, THIRD, FOURTH, FIFTH];
