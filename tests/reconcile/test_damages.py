@@ -89,7 +89,7 @@ def test_each_damage_of_the_installation_is_found_and_mended(name: str, place: P
         else:
             place.mend(found[0]["mend"])
         place.work()
-        for left in place.doctor():  # what happened in Stripe meanwhile
+        for left in place.doctor("--full"):  # what happened in Stripe meanwhile
             if not named.names(left):
                 place.mend(left["mend"])
         assert place.doctor("--full") == []
