@@ -50,7 +50,7 @@ lives: $(STAMP) ## Two thousand random lives of customers against the oracle (LI
 adversary: $(STAMP) ## Three hundred cheapest buyers against the price list, and what each finds with a fix taken out (ADVERSARY_EXAMPLES=n)
 	@ADVERSARY_EXAMPLES=$${ADVERSARY_EXAMPLES:-300} $(BIN)/python -m pytest -q -n 2 --show-capture=no tests/properties/test_adversary.py tests/properties/test_adversary_finds.py
 
-mutants: $(STAMP) ## Break sixty rules in copies of the project, and show which test sees each → docs/reference/mutants.md
+mutants: $(STAMP) ## Break seventy rules in copies of the project, and show which test sees each → docs/reference/mutants.md
 	@$(BIN)/python -m tests.mutants
 
 chaos: $(STAMP) ## Kill, cut and restart things under load, then check the ledger
