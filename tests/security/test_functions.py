@@ -216,7 +216,6 @@ INLINED = {
     "billing._seats",
     "billing._slot",
     "billing._slot_number",
-    "billing.period_start",
 }
 PINNED = {"search_path=pg_catalog, pg_temp"}
 
