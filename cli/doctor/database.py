@@ -44,13 +44,7 @@ _UNKNOWN_PRICES: LiteralString = """
 _WITHOUT_OVERAGE: LiteralString = """
     select plans.stripe_price_id, coalesce(plans.lookup_key, plans.stripe_price_id) as name, plans.overage_pack
     from billing.plans
-    where plans.overage_limit > 0 and plans.active and not exists (
-        select from billing.credit_packs as packs
-        join billing.products on products.stripe_product_id = packs.stripe_product_id and products.active
-        where plans.overage_pack in (packs.stripe_price_id, packs.lookup_key) and packs.active and packs.unit_amount > 0
-            and packs.pack_credits is not null and packs.currency = plans.currency
-            and packs.livemode = plans.livemode
-    )
+    where plans.overage_limit > 0 and plans.active and (billing._overage_pack(plans)).stripe_price_id is null
     order by 1
 """
 _FAILED_OVERAGES: LiteralString = """
@@ -225,7 +219,7 @@ def plans(conn: Connection) -> Iterator[Finding]:
     if failed["number"]:
         yield Finding(
             "overages",
-            f"Stripe refused to bill {failed['number']:,} overages, such as {failed['id']}",
+            f"Stripe refused to bill {counted(failed['number'], 'overage')}, such as {failed['id']}",
             f"till overage list; after the cause is corrected: till overage retry {failed['id']}",
         )
 

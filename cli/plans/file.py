@@ -52,7 +52,6 @@ from cli.plans.rules import (
     Text,
     TrialCreditsEnd,
     can_bill,
-    component,
     custom_table,
     features_text,
     fits_interval,
@@ -65,8 +64,8 @@ from cli.plans.rules import (
     per_unit_text,
     rate_table,
     rates_table,
-    rule_name,
     seats_text,
+    short_name,
     table,
     whole,
     wrong,
@@ -242,7 +241,7 @@ class Operation(_Table):
     active: Flag = True
     rates: Annotated[
         dict[
-            Annotated[str, AfterValidator(component)], Annotated[ComponentRate, BeforeValidator(rate_table)]
+            Annotated[str, AfterValidator(short_name)], Annotated[ComponentRate, BeforeValidator(rate_table)]
         ],
         BeforeValidator(rates_table),
     ]
@@ -304,7 +303,7 @@ class PlanFile(BaseModel):
     ] = {}
 
     free_credits: Annotated[
-        dict[Annotated[str, AfterValidator(rule_name)], Annotated[FreeCredits, _IsTable]], _IsTable
+        dict[Annotated[str, AfterValidator(short_name)], Annotated[FreeCredits, _IsTable]], _IsTable
     ] = {}
 
     @field_validator("products")

@@ -51,10 +51,8 @@ def read_plan_file(path: Path) -> PlanFile:
         raise BadPlanFile([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise BadPlanFile([f"{path}: is not UTF-8 text"]) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: TOMLDecodeError, or a number of thousands of digits
+    # TOMLDecodeError is a ValueError; so is the error of a number with thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise BadPlanFile([f"{path}: is not TOML: {error}"]) from None
     try:
         file = PlanFile.model_validate(

@@ -39,8 +39,7 @@ PER_MAX = 10**9
 OPERATION_LENGTH_MAX = 200
 UNIT_LENGTH_MAX = 100
 LIMIT_MAX = 10**15  # of credits in a limit or a minimum
-COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,62}")
-RULE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+SHORT_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 FREE_EXPIRES = re.compile(r"period_end|never|[1-9][0-9]{0,3} (day|week|month|year)s?")
 DESCRIPTION_LENGTH_MAX = 200
 EXPIRES_AFTER = re.compile(r"[1-9][0-9]{0,3} (day|month|year)s?")
@@ -209,16 +208,9 @@ def decimal(least: int, most: int, places: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def component(name: str) -> str:
-    """What a rate is for."""
-    if not COMPONENT.fullmatch(name):
-        raise wrong("is not a name: use lower-case letters, digits and _, at most 63 characters")
-    return name
-
-
-def rule_name(name: str) -> str:
-    """The name of a rule, which is part of the keys of its grants."""
-    if not RULE.fullmatch(name):
+def short_name(name: str) -> str:
+    """What a rate is for, or the name of a rule, which is part of the keys of its grants."""
+    if not SHORT_NAME.fullmatch(name):
         raise wrong("is not a name: use lower-case letters, digits and _, at most 63 characters")
     return name
 

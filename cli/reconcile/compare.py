@@ -115,7 +115,7 @@ class _Reading:
         created = {} if self.since is None else {"created": {"gte": int(self.since.timestamp())}}
         for page in self.stripe.pages(self.kind.path, {**self.kind.params, **created}):
             self.on_page(self.kind.noun, len(page.bodies))
-            bodies = [body for body in page.bodies if not self._is_of_the_past(body)]
+            bodies = [_as_in_events(body) for body in page.bodies if not self._is_of_the_past(body)]
             yield Page(bodies, page.as_of, page.is_last)
 
     def _is_of_the_past(self, body: Body) -> bool:
@@ -126,11 +126,15 @@ class _Reading:
         intent: Any = body.get("payment_intent")
         if not isinstance(intent, dict):
             return body["created"] < first
-        paid = cast("Body", intent)
-        body["payment_intent"] = paid["id"]  # as events have it
-        charge: Any = paid.get("latest_charge")
+        charge: Any = cast("Body", intent).get("latest_charge")
         paid_at: int = cast("Body", charge)["created"] if isinstance(charge, dict) else body["created"]
         return max(body["created"], paid_at) < first
+
+
+def _as_in_events(body: Body) -> Body:
+    """The object with the id of a payment that was expanded."""
+    intent: Any = body.get("payment_intent")
+    return {**body, "payment_intent": cast("Body", intent)["id"]} if isinstance(intent, dict) else body
 
 
 def _of_lists(reading: _Reading) -> Iterator[Difference]:
@@ -166,8 +170,9 @@ def _confirmed_of_mirror(
     known: set[str] = set()
     for page in reading.pages():
         yield from _of_page(conn, stripe, kind, page.bodies, page.as_of)
-        listed.update(body["id"] for body in page.bodies)
-        known = known_of(conn, table, list(listed))
+        ids = [body["id"] for body in page.bodies]
+        listed.update(ids)
+        known = known_of(conn, table, ids)
         if known:  # what is older can be compared with the mirror
             break
     if lacking := len(listed - known):

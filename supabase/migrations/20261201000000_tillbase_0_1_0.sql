@@ -2105,6 +2105,15 @@ begin
 end
 $$;
 
+-- What a cap can be counted over: the account's own, and those of budgets.
+create function billing._is_cap_period(period text)
+returns boolean
+language sql
+immutable
+as $$
+    select _is_cap_period.period in ('hour', 'day', 'week', 'month', 'total')
+$$;
+
 create function billing.tg_credit_balances__sound()
 returns trigger
 language plpgsql
@@ -2116,7 +2125,7 @@ begin
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.overage_limit, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
-        or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
+        or not billing._is_cap_period(new.spend_cap_period) then
         perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
     end if;
     return new;
@@ -2178,7 +2187,7 @@ before insert or update on billing.credit_grants
 for each row execute function billing.tg_credit_grants__sound();
 
 revoke all on function
-    billing._raise_unsound, billing.tg_credit_balances__sound, billing.tg_credit_entries__sound,
+    billing._raise_unsound, billing._is_cap_period, billing.tg_credit_balances__sound, billing.tg_credit_entries__sound,
     billing.tg_credit_grants__sound
 from public, anon, authenticated, service_role;
 
@@ -2933,7 +2942,7 @@ begin
     -- Null (no cap) violates no rule.
     if least(new.spent_in_period, new.held, new.cap) < 0 then
         perform billing._raise_unsound(tg_table_name, 'counters_and_cap_are_not_negative');
-    elsif new.period not in ('hour', 'day', 'week', 'month', 'total') then
+    elsif not billing._is_cap_period(new.period) then
         perform billing._raise_unsound(tg_table_name, 'period_is_known');
     elsif new.path[1] <> new.actor or new.path[2] is distinct from new.parent then
         perform billing._raise_unsound(tg_table_name, 'path_begins_with_actor_and_parent');
@@ -5430,7 +5439,7 @@ declare
     v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
-        or set_credit_limits.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
+        or not billing._is_cap_period(set_credit_limits.spend_cap_period) then
         raise exception 'spend_cap and spend_cap_period must be set together'
             using errcode = 'TB031', hint = 'Pass both, with hour, day, week, month or total as the period. Pass neither for no cap.';
     end if;
@@ -5771,7 +5780,7 @@ declare
     v_actors text[];
 begin
     perform billing._check_may_set_budgets(set_budget.account_id);
-    if set_budget.period is null or set_budget.period not in ('hour', 'day', 'week', 'month', 'total') then
+    if billing._is_cap_period(set_budget.period) is not true then
         raise exception 'period is %, it must be hour, day, week, month or total', coalesce(set_budget.period, 'null')
             using errcode = 'TB093', hint = 'Pass the period over which the cap counts.';
     end if;
@@ -6667,7 +6676,7 @@ comment on function billing.set_operation_price(text, jsonb, text, numeric, nume
 -- spent at once.
 --
 -- Invariant: each charge keeps its quantities and the version of the price that it was worked out by, so it can be worked
--- out again (work_discrepancies). Work that was held is settled at the price that was in force when the hold was made.
+-- out again (account_work_discrepancies). Work that was held is settled at the price that was in force when the hold was made.
 -- Holds, captures and spends are the ledger's own; a charge names its entries. A plain spend knows nothing of this.
 --
 -- Callable by service_role. Clients read their own rows.
@@ -9696,16 +9705,17 @@ begin
 end
 $$;
 
--- The start of the running period; of credits granted once, the beginning of time.
+-- The start of the running period, as of a budget; of credits granted once, the beginning of time.
 create function billing._free_period(every text, moment timestamptz)
 returns timestamptz
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return case when _free_period.every = 'once' then '-infinity'
-        else date_trunc(_free_period.every, _free_period.moment at time zone 'utc') at time zone 'utc' end;
+    return case _free_period.every
+        when 'once' then '-infinity' else billing.period_start(_free_period.every, _free_period.moment)
+    end;
 end
 $$;
 
@@ -9713,12 +9723,30 @@ $$;
 create function billing._next_free_period(every text, period timestamptz)
 returns timestamptz
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return case when _next_free_period.every <> 'once' then
-        (_next_free_period.period at time zone 'utc' + ('1 ' || _next_free_period.every)::interval) at time zone 'utc'
+    return case when _next_free_period.every <> 'once'
+        then billing.period_end(_next_free_period.every, _next_free_period.period)
+    end;
+end
+$$;
+
+-- When credits expire that a rule grants at a time, for a period; null: never.
+create function billing._free_expiry(rule billing.free_credits, period timestamptz, granted_at timestamptz)
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case (_free_expiry.rule).expires
+        when 'never' then null
+        when 'period_end' then billing._next_free_period((_free_expiry.rule).every, _free_expiry.period)
+        else (
+            _free_expiry.granted_at at time zone 'utc' + (_free_expiry.rule).expires::interval
+        ) at time zone 'utc'
     end;
 end
 $$;
@@ -9900,7 +9928,7 @@ end
 $$;
 
 revoke all on function
-    billing._person_of, billing._free_period, billing._next_free_period, billing._free_key, billing._free_candidates,
+    billing._person_of, billing._free_period, billing._next_free_period, billing._free_expiry, billing._free_key, billing._free_candidates,
     billing._schedule_free_credits, billing.end_free_credits, billing.set_free_credits
 from public, anon, authenticated, service_role;
 grant execute on function
@@ -13344,10 +13372,7 @@ declare
     v_rule billing.free_credits := _grant_free_credits.rule;
     v_now timestamptz := billing.current_time();
     v_period timestamptz := billing._free_period(v_rule.every, v_now);
-    v_expires_at timestamptz := case
-        when v_rule.expires = 'period_end' then billing._next_free_period(v_rule.every, v_period)
-        when v_rule.expires <> 'never' then (v_now at time zone 'utc' + v_rule.expires::interval) at time zone 'utc'
-    end;
+    v_expires_at timestamptz := billing._free_expiry(v_rule, v_period, v_now);
     v_due_ids uuid[];
     v_ids uuid[];
     v_persons text[];
@@ -19257,11 +19282,8 @@ begin
         union all
         select
             billing._free_key(slots.rule, slots.account_id, slots.granted_for), slots.granted, free.granted_at, 'free',
-            slots.rule, rules.description, case
-                when rules.expires = 'period_end' then billing._next_free_period(rules.every, slots.granted_for)
-                when rules.expires <> 'never'
-                    then (free.granted_at at time zone 'utc' + rules.expires::interval) at time zone 'utc'
-            end, null, null, null, null, null
+            slots.rule, rules.description, billing._free_expiry(rules, slots.granted_for, free.granted_at),
+            null, null, null, null, null
         from billing.free_credit_slots as slots
         join billing.free_credits as rules on rules.name = slots.rule
         join billing.accounts on accounts.id = slots.account_id
@@ -26294,6 +26316,9 @@ join billing.subscription_items as items on items.stripe_subscription_id = subsc
 join billing.plans on plans.stripe_price_id = items.stripe_price_id
 join billing.products on products.stripe_product_id = plans.stripe_product_id
 where subscriptions.status in ('active', 'trialing', 'past_due') and plans.usage_type = 'licensed'
+    -- The period of a live subscription ends in the future, or has just ended while its renewal is on its way: so items of
+    -- subscriptions that ended long ago are not looked at.
+    and items.current_period_end > now() - interval '31 days'
     and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0 and plans.features = '{}';
 
 create view billing.admin_credit_reviews with (security_invoker = on) as
@@ -26441,8 +26466,7 @@ begin
 end
 $$;
 
--- Plans that cost something, have subscribers, and give neither credits nor features. The period of a live subscription
--- ends in the future, or has just ended while its renewal is on its way: so those that ended long ago are not looked at.
+-- Plans that cost something, have subscribers, and give neither credits nor features.
 create function billing._watch_plans()
 returns void
 language plpgsql
@@ -26453,15 +26477,10 @@ declare
     v_price_ids text[] := array(
         select plans.stripe_price_id from billing.plans
         where plans.unit_amount is distinct from 0
-            and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
-            and plans.usage_type = 'licensed' and plans.features = '{}'
             -- exists, so that the first subscription is enough.
             and exists (
-                select from billing.subscription_items as items
-                join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
-                where items.stripe_price_id = plans.stripe_price_id
-                    and items.current_period_end > now() - interval '31 days'
-                    and subscriptions.status in ('active', 'trialing', 'past_due')
+                select from billing.admin_plans_without_credits as without
+                where without.stripe_price_id = plans.stripe_price_id
             )
         order by plans.stripe_price_id
     );

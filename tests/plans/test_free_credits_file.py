@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from cli.plans.file import FreeCredits
-from cli.plans.rules import FREE_EXPIRES, RULE, Every
+from cli.plans.rules import FREE_EXPIRES, SHORT_NAME, Every
 from tests.cli import Till
 from tests.plans.test_plan_file import mistakes
 from tests.sql.calls import balance, fetch, refused, value
@@ -157,7 +157,7 @@ def test_the_file_takes_what_the_database_takes(admin: psycopg.Connection[Any]) 
         ("A", False),
         ("1a", False),
     ):
-        assert bool(RULE.fullmatch(name)) is is_taken
+        assert bool(SHORT_NAME.fullmatch(name)) is is_taken
         if is_taken:
             admin.execute(add, [name, "day", None])
         else:

@@ -19,7 +19,9 @@ import pytest
 import stripe
 
 from cli.main import main
+from devstack.scaffold import DefaultGrants
 from stripe_local.world import World
+from tests.databases import Databases
 from tests.oracle.in_process import _flat
 from tests.reconcile.business import KEY, Business
 from tests.reconcile.site import Site
@@ -356,4 +358,36 @@ def place(
     """Nothing is brought yet; every customer has an account."""
     with placed(business, database, monkeypatch, capsys) as place:
         link_all(database, business.customers)
+        yield place
+
+
+@pytest.fixture(scope="session")
+def history(
+    databases: Databases, template: Callable[[DefaultGrants], str], business: Business
+) -> Iterator[str]:
+    """A template: the business's history is in the database, with the rest of each paid period granted."""
+    with (
+        databases.copy(template("none")) as database,
+        pytest.MonkeyPatch.context() as monkeypatch,
+        placed(business, database, monkeypatch, None) as place,
+    ):
+        link_all(database, business.customers)
+        status, told, error = place.till("backfill", "--grant-current-period")
+        assert status == 0, (told, error)
+        place.work()
+        place.prove()
+        place.assert_sound()
+        yield database.name
+
+
+@pytest.fixture
+def place_with_history(
+    history: str,
+    databases: Databases,
+    business: Business,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Place]:
+    """The history is in the database."""
+    with databases.copy(history) as database, placed(business, database, monkeypatch, capsys) as place:
         yield place

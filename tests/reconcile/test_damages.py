@@ -1,17 +1,13 @@
 """Damages behind the product's back: each is found by name, and mended by what the finding names."""
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from devstack.scaffold import DefaultGrants
-from tests.databases import Databases
 from tests.reconcile import installation_damages  # noqa: F401  adds its damages
-from tests.reconcile.business import Business
-from tests.reconcile.conftest import Place, link_all, placed
+from tests.reconcile.conftest import Place
 from tests.reconcile.damages import APPLY, DAMAGES, an_ended_subscription
 from tests.reconcile.site import Site
 
@@ -21,36 +17,9 @@ OF_INSTALLATION = [name for name, each in DAMAGES.items() if each.finder == "doc
 _DELIVERED = ("a_wrong_webhook_secret",)
 
 
-@pytest.fixture(scope="module")
-def brought(
-    databases: Databases, template: Callable[[DefaultGrants], str], business: Business
-) -> Iterator[str]:
-    """A template: the business's history is in the database, with the rest of each paid period granted."""
-    with (
-        databases.copy(template("none")) as database,
-        pytest.MonkeyPatch.context() as monkeypatch,
-        placed(business, database, monkeypatch, None) as place,
-    ):
-        link_all(database, business.customers)
-        status, told, error = place.till("backfill", "--grant-current-period")
-        assert status == 0, (told, error)
-        place.work()
-        place.prove()
-        place.assert_sound()
-        yield database.name
-
-
 @pytest.fixture
-def place(
-    brought: str,
-    databases: Databases,
-    business: Business,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Place]:
-    """The history is in the database."""
-    with databases.copy(brought) as database, placed(business, database, monkeypatch, capsys) as place:
-        yield place
+def place(place_with_history: Place) -> Place:
+    return place_with_history
 
 
 @pytest.mark.parametrize("name", OF_STRIPE)

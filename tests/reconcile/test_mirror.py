@@ -1,17 +1,14 @@
 """`till reconcile --from-mirror`: tables of Stripe's sync engine instead of Stripe's lists, with the same findings."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from psycopg import sql
 
 from cli.reconcile.stripe_lists import StripeLists
-from devstack.scaffold import DefaultGrants
-from tests.databases import Databases
-from tests.reconcile.business import Business
-from tests.reconcile.conftest import Place, link_all, placed
+from tests.reconcile.conftest import Place
 from tests.reconcile.damages import DAMAGES
 
 # Kind → its table as supabase/stripe-sync-engine names it, and as Stripe's own successor does.
@@ -148,31 +145,9 @@ class Mirror:
         return self.place.findings("--from-mirror", *options)
 
 
-@pytest.fixture(scope="module")
-def brought(
-    databases: Databases, template: Callable[[DefaultGrants], str], business: Business
-) -> Iterator[str]:
-    with (
-        databases.copy(template("none")) as database,
-        pytest.MonkeyPatch.context() as monkeypatch,
-        placed(business, database, monkeypatch, None) as place,
-    ):
-        link_all(database, business.customers)
-        place.till("backfill", "--grant-current-period")
-        place.work()
-        yield database.name
-
-
 @pytest.fixture
-def place(
-    brought: str,
-    databases: Databases,
-    business: Business,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Place]:
-    with databases.copy(brought) as database, placed(business, database, monkeypatch, capsys) as place:
-        yield place
+def place(place_with_history: Place) -> Place:
+    return place_with_history
 
 
 @pytest.fixture(params=SHAPES)

@@ -2,44 +2,17 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 
 from cli.main import main
-from devstack.scaffold import DefaultGrants
-from tests.databases import Databases
-from tests.reconcile.business import Business
-from tests.reconcile.conftest import Place, link_all, placed
-
-
-@pytest.fixture(scope="module")
-def brought(
-    databases: Databases, template: Callable[[DefaultGrants], str], business: Business
-) -> Iterator[str]:
-    with (
-        databases.copy(template("none")) as database,
-        pytest.MonkeyPatch.context() as monkeypatch,
-        placed(business, database, monkeypatch, None) as place,
-    ):
-        link_all(database, business.customers)
-        place.till("backfill", "--grant-current-period")
-        place.work()
-        yield database.name
+from tests.reconcile.conftest import Place
 
 
 @pytest.fixture
-def place(
-    brought: str,
-    databases: Databases,
-    business: Business,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Place]:
-    """The history is in the database."""
-    with databases.copy(brought) as database, placed(business, database, monkeypatch, capsys) as place:
-        yield place
+def place(place_with_history: Place) -> Place:
+    return place_with_history
 
 
 def said(place: Place, *options: str) -> str:

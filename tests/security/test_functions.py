@@ -211,6 +211,7 @@ INLINED = {
     "billing._lot",
     "billing._moment_text",
     "billing._months",
+    "billing._is_cap_period",
     "billing._moved",
     "billing._room_in_budget",
     "billing._seats",

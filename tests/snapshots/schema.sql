@@ -4177,6 +4177,21 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._free_expiry(rule billing.free_credits, period timestamp with time zone, granted_at timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    return case (_free_expiry.rule).expires
+        when 'never' then null
+        when 'period_end' then billing._next_free_period((_free_expiry.rule).every, _free_expiry.period)
+        else (
+            _free_expiry.granted_at at time zone 'utc' + (_free_expiry.rule).expires::interval
+        ) at time zone 'utc'
+    end;
+end
+$$;
+
 CREATE FUNCTION billing._free_key(rule text, account_id uuid, period timestamp with time zone) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -4200,12 +4215,13 @@ CREATE FUNCTION billing._free_pack_key(account_id uuid, stripe_product_id text, 
 $$;
 
 CREATE FUNCTION billing._free_period(every text, moment timestamp with time zone) RETURNS timestamp with time zone
-    LANGUAGE plpgsql IMMUTABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return case when _free_period.every = 'once' then '-infinity'
-        else date_trunc(_free_period.every, _free_period.moment at time zone 'utc') at time zone 'utc' end;
+    return case _free_period.every
+        when 'once' then '-infinity' else billing.period_start(_free_period.every, _free_period.moment)
+    end;
 end
 $$;
 
@@ -4590,10 +4606,7 @@ declare
     v_rule billing.free_credits := _grant_free_credits.rule;
     v_now timestamptz := billing.current_time();
     v_period timestamptz := billing._free_period(v_rule.every, v_now);
-    v_expires_at timestamptz := case
-        when v_rule.expires = 'period_end' then billing._next_free_period(v_rule.every, v_period)
-        when v_rule.expires <> 'never' then (v_now at time zone 'utc' + v_rule.expires::interval) at time zone 'utc'
-    end;
+    v_expires_at timestamptz := billing._free_expiry(v_rule, v_period, v_now);
     v_due_ids uuid[];
     v_ids uuid[];
     v_persons text[];
@@ -5257,6 +5270,12 @@ CREATE FUNCTION billing._is_active_user(user_id uuid) RETURNS boolean
         where users.id = _is_active_user.user_id and users.deleted_at is null
             and coalesce(users.banned_until, '-infinity') <= now()
     )
+$$;
+
+CREATE FUNCTION billing._is_cap_period(period text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select _is_cap_period.period in ('hour', 'day', 'week', 'month', 'total')
 $$;
 
 CREATE TABLE billing.credit_schedules (
@@ -6613,11 +6632,8 @@ begin
         union all
         select
             billing._free_key(slots.rule, slots.account_id, slots.granted_for), slots.granted, free.granted_at, 'free',
-            slots.rule, rules.description, case
-                when rules.expires = 'period_end' then billing._next_free_period(rules.every, slots.granted_for)
-                when rules.expires <> 'never'
-                    then (free.granted_at at time zone 'utc' + rules.expires::interval) at time zone 'utc'
-            end, null, null, null, null, null
+            slots.rule, rules.description, billing._free_expiry(rules, slots.granted_for, free.granted_at),
+            null, null, null, null, null
         from billing.free_credit_slots as slots
         join billing.free_credits as rules on rules.name = slots.rule
         join billing.accounts on accounts.id = slots.account_id
@@ -6724,12 +6740,12 @@ CREATE FUNCTION billing._needed_jobs() RETURNS TABLE(kind billing.job_kind, id t
 $$;
 
 CREATE FUNCTION billing._next_free_period(every text, period timestamp with time zone) RETURNS timestamp with time zone
-    LANGUAGE plpgsql IMMUTABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    return case when _next_free_period.every <> 'once' then
-        (_next_free_period.period at time zone 'utc' + ('1 ' || _next_free_period.every)::interval) at time zone 'utc'
+    return case when _next_free_period.every <> 'once'
+        then billing.period_end(_next_free_period.every, _next_free_period.period)
     end;
 end
 $$;
@@ -11529,15 +11545,10 @@ declare
     v_price_ids text[] := array(
         select plans.stripe_price_id from billing.plans
         where plans.unit_amount is distinct from 0
-            and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
-            and plans.usage_type = 'licensed' and plans.features = '{}'
             -- exists, so that the first subscription is enough.
             and exists (
-                select from billing.subscription_items as items
-                join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
-                where items.stripe_price_id = plans.stripe_price_id
-                    and items.current_period_end > now() - interval '31 days'
-                    and subscriptions.status in ('active', 'trialing', 'past_due')
+                select from billing.admin_plans_without_credits as without
+                where without.stripe_price_id = plans.stripe_price_id
             )
         order by plans.stripe_price_id
     );
@@ -16558,7 +16569,7 @@ declare
     v_actors text[];
 begin
     perform billing._check_may_set_budgets(set_budget.account_id);
-    if set_budget.period is null or set_budget.period not in ('hour', 'day', 'week', 'month', 'total') then
+    if billing._is_cap_period(set_budget.period) is not true then
         raise exception 'period is %, it must be hour, day, week, month or total', coalesce(set_budget.period, 'null')
             using errcode = 'TB093', hint = 'Pass the period over which the cap counts.';
     end if;
@@ -16608,7 +16619,7 @@ declare
     v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
-        or set_credit_limits.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
+        or not billing._is_cap_period(set_credit_limits.spend_cap_period) then
         raise exception 'spend_cap and spend_cap_period must be set together'
             using errcode = 'TB031', hint = 'Pass both, with hour, day, week, month or total as the period. Pass neither for no cap.';
     end if;
@@ -18421,7 +18432,7 @@ begin
     -- Null (no cap) violates no rule.
     if least(new.spent_in_period, new.held, new.cap) < 0 then
         perform billing._raise_unsound(tg_table_name, 'counters_and_cap_are_not_negative');
-    elsif new.period not in ('hour', 'day', 'week', 'month', 'total') then
+    elsif not billing._is_cap_period(new.period) then
         perform billing._raise_unsound(tg_table_name, 'period_is_known');
     elsif new.path[1] <> new.actor or new.path[2] is distinct from new.parent then
         perform billing._raise_unsound(tg_table_name, 'path_begins_with_actor_and_parent');
@@ -18526,7 +18537,7 @@ begin
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.overage_limit, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
-        or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
+        or not billing._is_cap_period(new.spend_cap_period) then
         perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
     end if;
     return new;
@@ -20158,7 +20169,7 @@ CREATE VIEW billing.admin_plans_without_credits WITH (security_invoker='on') AS
      JOIN billing.subscription_items items ON ((items.stripe_subscription_id = subscriptions.stripe_subscription_id)))
      JOIN billing.plans ON ((plans.stripe_price_id = items.stripe_price_id)))
      JOIN billing.products ON ((products.stripe_product_id = plans.stripe_product_id)))
-  WHERE ((subscriptions.status = ANY (ARRAY['active'::text, 'trialing'::text, 'past_due'::text])) AND (plans.usage_type = 'licensed'::text) AND (plans.initial_credits = 0) AND (plans.monthly_credits = 0) AND (plans.trial_credits = 0) AND (plans.features = '{}'::jsonb));
+  WHERE ((subscriptions.status = ANY (ARRAY['active'::text, 'trialing'::text, 'past_due'::text])) AND (plans.usage_type = 'licensed'::text) AND (items.current_period_end > (now() - '31 days'::interval)) AND (plans.initial_credits = 0) AND (plans.monthly_credits = 0) AND (plans.trial_credits = 0) AND (plans.features = '{}'::jsonb));
 
 COMMENT ON VIEW billing.admin_plans_without_credits IS 'Live subscriptions whose plan declares neither credits nor features: the customers pay and get nothing here.';
 

@@ -91,7 +91,8 @@ class Overages(Handler[Overage, Answer]):
         if answer.reason is not None:
             log.warning("overage_not_billed", **told, reason=answer.reason)
         else:
-            log.info("overage_billed", **told, stripe_invoice_id=answer.stripe_invoice_id)
+            event = "overage_billed" if answer.status == "invoiced" else "overage_under_way"
+            log.info(event, **told, stripe_invoice_id=answer.stripe_invoice_id)
 
     def put_off(
         self, conn: Connection[Any], job: Job, task: Overage, reason: str, delay_seconds: int

@@ -23,7 +23,7 @@ export function switchTo(accountId) {
 
 export async function loadAccounts() {
   const { data, error } = await supabase.from("billing_account").select()
-    .neq("status", "closed").order("kind").order("name");
+    .order("kind").order("name");
   if (error) throw error;
   accounts = data;
   $("accounts").hidden = accounts.length < 2;

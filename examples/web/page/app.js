@@ -123,7 +123,9 @@ function showAccount() {
       loadHistory();
       // Not while somebody types a budget into it.
       if (!$("members").contains(document.activeElement)) {
-        loadTeam(shown, userId);
+        loadTeam(shown, userId).catch((error) =>
+          show($("problem"), error.message)
+        );
       }
     },
     onSubscription: showSubscription,

@@ -17,6 +17,15 @@ begin
 end
 $$;
 
+-- What a cap can be counted over: the account's own, and those of budgets.
+create function billing._is_cap_period(period text)
+returns boolean
+language sql
+immutable
+as $$
+    select _is_cap_period.period in ('hour', 'day', 'week', 'month', 'total')
+$$;
+
 create function billing.tg_credit_balances__sound()
 returns trigger
 language plpgsql
@@ -28,7 +37,7 @@ begin
     if least(new.held, new.debt, new.withheld, new.carried, new.written_off_debt, new.written_off_withheld, new.overdraft, new.overage_limit, new.spend_cap, new.low_balance_threshold) < 0 then
         perform billing._raise_unsound(tg_table_name, 'only_the_balance_is_negative');
     elsif (new.spend_cap is null) <> (new.spend_cap_period is null)
-        or new.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
+        or not billing._is_cap_period(new.spend_cap_period) then
         perform billing._raise_unsound(tg_table_name, 'spend_cap_comes_with_its_period');
     end if;
     return new;
@@ -90,6 +99,6 @@ before insert or update on billing.credit_grants
 for each row execute function billing.tg_credit_grants__sound();
 
 revoke all on function
-    billing._raise_unsound, billing.tg_credit_balances__sound, billing.tg_credit_entries__sound,
+    billing._raise_unsound, billing._is_cap_period, billing.tg_credit_balances__sound, billing.tg_credit_entries__sound,
     billing.tg_credit_grants__sound
 from public, anon, authenticated, service_role;

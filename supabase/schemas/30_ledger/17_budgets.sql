@@ -36,7 +36,7 @@ begin
     -- Null (no cap) violates no rule.
     if least(new.spent_in_period, new.held, new.cap) < 0 then
         perform billing._raise_unsound(tg_table_name, 'counters_and_cap_are_not_negative');
-    elsif new.period not in ('hour', 'day', 'week', 'month', 'total') then
+    elsif not billing._is_cap_period(new.period) then
         perform billing._raise_unsound(tg_table_name, 'period_is_known');
     elsif new.path[1] <> new.actor or new.path[2] is distinct from new.parent then
         perform billing._raise_unsound(tg_table_name, 'path_begins_with_actor_and_parent');

@@ -23,7 +23,7 @@ declare
     v_spent numeric := 0;
 begin
     if (set_credit_limits.spend_cap is null) <> (set_credit_limits.spend_cap_period is null)
-        or set_credit_limits.spend_cap_period not in ('hour', 'day', 'week', 'month', 'total') then
+        or not billing._is_cap_period(set_credit_limits.spend_cap_period) then
         raise exception 'spend_cap and spend_cap_period must be set together'
             using errcode = 'TB031', hint = 'Pass both, with hour, day, week, month or total as the period. Pass neither for no cap.';
     end if;

@@ -165,7 +165,7 @@ declare
     v_actors text[];
 begin
     perform billing._check_may_set_budgets(set_budget.account_id);
-    if set_budget.period is null or set_budget.period not in ('hour', 'day', 'week', 'month', 'total') then
+    if billing._is_cap_period(set_budget.period) is not true then
         raise exception 'period is %, it must be hour, day, week, month or total', coalesce(set_budget.period, 'null')
             using errcode = 'TB093', hint = 'Pass the period over which the cap counts.';
     end if;

@@ -89,16 +89,17 @@ begin
 end
 $$;
 
--- The start of the running period; of credits granted once, the beginning of time.
+-- The start of the running period, as of a budget; of credits granted once, the beginning of time.
 create function billing._free_period(every text, moment timestamptz)
 returns timestamptz
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return case when _free_period.every = 'once' then '-infinity'
-        else date_trunc(_free_period.every, _free_period.moment at time zone 'utc') at time zone 'utc' end;
+    return case _free_period.every
+        when 'once' then '-infinity' else billing.period_start(_free_period.every, _free_period.moment)
+    end;
 end
 $$;
 
@@ -106,12 +107,30 @@ $$;
 create function billing._next_free_period(every text, period timestamptz)
 returns timestamptz
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return case when _next_free_period.every <> 'once' then
-        (_next_free_period.period at time zone 'utc' + ('1 ' || _next_free_period.every)::interval) at time zone 'utc'
+    return case when _next_free_period.every <> 'once'
+        then billing.period_end(_next_free_period.every, _next_free_period.period)
+    end;
+end
+$$;
+
+-- When credits expire that a rule grants at a time, for a period; null: never.
+create function billing._free_expiry(rule billing.free_credits, period timestamptz, granted_at timestamptz)
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case (_free_expiry.rule).expires
+        when 'never' then null
+        when 'period_end' then billing._next_free_period((_free_expiry.rule).every, _free_expiry.period)
+        else (
+            _free_expiry.granted_at at time zone 'utc' + (_free_expiry.rule).expires::interval
+        ) at time zone 'utc'
     end;
 end
 $$;
@@ -293,7 +312,7 @@ end
 $$;
 
 revoke all on function
-    billing._person_of, billing._free_period, billing._next_free_period, billing._free_key, billing._free_candidates,
+    billing._person_of, billing._free_period, billing._next_free_period, billing._free_expiry, billing._free_key, billing._free_candidates,
     billing._schedule_free_credits, billing.end_free_credits, billing.set_free_credits
 from public, anon, authenticated, service_role;
 grant execute on function

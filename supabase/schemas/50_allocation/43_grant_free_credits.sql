@@ -200,10 +200,7 @@ declare
     v_rule billing.free_credits := _grant_free_credits.rule;
     v_now timestamptz := billing.current_time();
     v_period timestamptz := billing._free_period(v_rule.every, v_now);
-    v_expires_at timestamptz := case
-        when v_rule.expires = 'period_end' then billing._next_free_period(v_rule.every, v_period)
-        when v_rule.expires <> 'never' then (v_now at time zone 'utc' + v_rule.expires::interval) at time zone 'utc'
-    end;
+    v_expires_at timestamptz := billing._free_expiry(v_rule, v_period, v_now);
     v_due_ids uuid[];
     v_ids uuid[];
     v_persons text[];

@@ -58,11 +58,8 @@ begin
         union all
         select
             billing._free_key(slots.rule, slots.account_id, slots.granted_for), slots.granted, free.granted_at, 'free',
-            slots.rule, rules.description, case
-                when rules.expires = 'period_end' then billing._next_free_period(rules.every, slots.granted_for)
-                when rules.expires <> 'never'
-                    then (free.granted_at at time zone 'utc' + rules.expires::interval) at time zone 'utc'
-            end, null, null, null, null, null
+            slots.rule, rules.description, billing._free_expiry(rules, slots.granted_for, free.granted_at),
+            null, null, null, null, null
         from billing.free_credit_slots as slots
         join billing.free_credits as rules on rules.name = slots.rule
         join billing.accounts on accounts.id = slots.account_id

@@ -121,6 +121,9 @@ join billing.subscription_items as items on items.stripe_subscription_id = subsc
 join billing.plans on plans.stripe_price_id = items.stripe_price_id
 join billing.products on products.stripe_product_id = plans.stripe_product_id
 where subscriptions.status in ('active', 'trialing', 'past_due') and plans.usage_type = 'licensed'
+    -- The period of a live subscription ends in the future, or has just ended while its renewal is on its way: so items of
+    -- subscriptions that ended long ago are not looked at.
+    and items.current_period_end > now() - interval '31 days'
     and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0 and plans.features = '{}';
 
 create view billing.admin_credit_reviews with (security_invoker = on) as

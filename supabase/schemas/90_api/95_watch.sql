@@ -96,8 +96,7 @@ begin
 end
 $$;
 
--- Plans that cost something, have subscribers, and give neither credits nor features. The period of a live subscription
--- ends in the future, or has just ended while its renewal is on its way: so those that ended long ago are not looked at.
+-- Plans that cost something, have subscribers, and give neither credits nor features.
 create function billing._watch_plans()
 returns void
 language plpgsql
@@ -108,15 +107,10 @@ declare
     v_price_ids text[] := array(
         select plans.stripe_price_id from billing.plans
         where plans.unit_amount is distinct from 0
-            and plans.initial_credits = 0 and plans.monthly_credits = 0 and plans.trial_credits = 0
-            and plans.usage_type = 'licensed' and plans.features = '{}'
             -- exists, so that the first subscription is enough.
             and exists (
-                select from billing.subscription_items as items
-                join billing.subscriptions on subscriptions.stripe_subscription_id = items.stripe_subscription_id
-                where items.stripe_price_id = plans.stripe_price_id
-                    and items.current_period_end > now() - interval '31 days'
-                    and subscriptions.status in ('active', 'trialing', 'past_due')
+                select from billing.admin_plans_without_credits as without
+                where without.stripe_price_id = plans.stripe_price_id
             )
         order by plans.stripe_price_id
     );
