@@ -35,6 +35,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 gc.disable()
 
 _servers: list[Postgres] = []
+_environment: dict[str, str] = {}
 
 # Linux's file system in memory: a clone takes a tenth of the time that a busy disk takes. Containers have a small one.
 _MEMORY = Path("/dev/shm")
@@ -123,6 +124,7 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _environment.update(os.environ)
     if (migrations_directory() / RELEASE).read_text(encoding="utf-8") != migration(schemas_directory()):
         pytest.exit("supabase/schemas and its migration differ: run `make migration`", returncode=1)
 
@@ -275,6 +277,14 @@ def supabase_cli(pytestconfig: pytest.Config) -> Path:
         if pytestconfig.getoption("update_snapshots"):
             pytest.fail(f"nothing is written: {reason}")
         pytest.skip(str(reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    """No test and no fixture leaves a variable behind, because the programs of later tests would inherit it."""
+    yield
+    left = {name for name, _ in os.environ.items() ^ _environment.items() if not name.startswith("PYTEST_")}
+    assert not left, f"left in the environment: {', '.join(sorted(left))}"
 
 
 @pytest.hookimpl(wrapper=True)

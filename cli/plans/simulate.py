@@ -14,7 +14,7 @@ from cli.plans.history import Account, Movement, Payment, Sold
 from cli.plans.pricing import cost_of, credits_of
 
 ASSUMPTIONS = (
-    "Everybody uses as much as they did, whatever it costs: nobody buys more, leaves or waits because of a price.",
+    "Everybody uses as much as they did, whatever it costs: no account buys more, leaves or waits because of a price.",
     "Use that an account could not pay for counts as unpaid. It is not carried on as debt.",
     "Work is priced again from its recorded quantities; all other spends cost what they cost.",
     "Work whose hold was clipped is charged the same share as before.",

@@ -2245,7 +2245,7 @@ as $$
 begin
     if length(_checked_actor.actor) not between 1 and 255 then
         raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
-            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if the spend belongs to no actor.';
     end if;
     return _checked_actor.actor;
 end
@@ -5963,7 +5963,7 @@ to authenticated, service_role;
 comment on function public.credit_balance_as_of(uuid, timestamptz) is 'The balance of an account at a point in time.';
 comment on function public.credit_statement(uuid, timestamptz, timestamptz) is 'Opening balance, movements by kind, source and feature, and closing balance of a period [start, end).';
 comment on function public.credit_usage(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';
-comment on function public.credit_usage_by_actor(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent by nobody in particular.';
+comment on function public.credit_usage_by_actor(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent without an actor.';
 
 -- 30_ledger/50_ledger_discrepancies.sql
 
@@ -13310,7 +13310,7 @@ begin
         ) as keys
         where balances.debt = 0 and balances.withheld = 0 and balances.balance <= 4611686018427387904
             and v_rule.credits <= 4611686018427387904
-            -- One that has them already, whatever its slot says, holds up nobody else.
+            -- An account that has them already, even if its slot says otherwise, must not stop the others.
             and not exists (
                 select from billing.credit_grants
                 where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = keys.key
@@ -14064,8 +14064,8 @@ create type billing.overage_terms as (
     period_end timestamptz
 );
 
--- The overage that an account has at a moment, of the plan with the highest limit. Nobody has paid for anything during a
--- trial, so it has none.
+-- The overage that an account has at a moment, of the plan with the highest limit. Nothing has been paid during a trial,
+-- so it has none.
 create function billing._overage_terms(account_id uuid, moment timestamptz)
 returns billing.overage_terms
 language plpgsql

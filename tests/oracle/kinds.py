@@ -4,8 +4,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from simulator.oracle.facts import DAY
 from stripe_local.resources.discounts import coupon_of
-from tests.oracle.facts import DAY
 from tests.oracle.lives import Life, random_life
 from tests.oracle.wide_lives import WideLife, random_wide_life
 

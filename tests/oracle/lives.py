@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from tests.oracle.credits import Oracle, Rules
-from tests.oracle.facts import DAY, Facts, Spend
+from simulator.oracle.credits import Oracle, Rules
+from simulator.oracle.facts import DAY, Facts, Spend
+from simulator.oracle.ledger import Ledger
+from simulator.oracle.reading import read
 from tests.oracle.in_process import Refused, Stripe
-from tests.oracle.ledger import Ledger
-from tests.oracle.reading import read
 
 HOUR = 3_600
 # Where months end is where calendars go wrong.

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.oracle.credits import Oracle, Rules
-from tests.oracle.facts import (
+from simulator.oracle.credits import Oracle, Rules
+from simulator.oracle.facts import (
     DAY,
     Dispute,
     Facts,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.oracle.credits import Oracle
+from simulator.oracle.credits import Oracle
 from tests.oracle.lives import Life, random_life
 from tests.oracle.wide_lives import random_wide_life
 

@@ -18,11 +18,11 @@ import psycopg
 import pytest
 
 from devstack.scaffold import DefaultGrants
+from simulator.oracle.ledger import Ledger
 from tests.databases import Databases
 from tests.oracle import lives
 from tests.oracle.in_process import Stripe
 from tests.oracle.kinds import FAMILIES
-from tests.oracle.ledger import Ledger
 from tests.support import account_of, create_user
 from tests.worker.conftest import Shop, opened
 from tests.worker.events import Event

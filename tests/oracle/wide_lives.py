@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from simulator.oracle.credits import Rules
+from simulator.oracle.facts import DAY
 from stripe_local.resources.pricing import prorated
-from tests.oracle.credits import Rules
-from tests.oracle.facts import DAY
 from tests.oracle.in_process import Refused
 from tests.oracle.lives import ALWAYS, MONTH, THEMES, Life, Rhythm, Step
 

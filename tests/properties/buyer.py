@@ -14,9 +14,9 @@ from uuid import UUID
 
 import psycopg
 
+from simulator.oracle.facts import DAY
 from stripe_local.store import Object
 from tests.databases import Databases
-from tests.oracle.facts import DAY
 from tests.oracle.in_process import Refused, Stripe
 from tests.oracle.test_lives_agree import Project
 from tests.properties.paid_for import PaidFor, paid_for

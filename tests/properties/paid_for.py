@@ -32,10 +32,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from simulator.oracle.facts import DAY, date_of, months_after
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World
-from tests.oracle.facts import DAY, date_of, months_after
 from tests.properties.price_lists import SHORTEST_MONTH_DAYS
 
 LONGEST_MONTH = 31 * DAY

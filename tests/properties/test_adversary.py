@@ -25,8 +25,8 @@ from hypothesis.stateful import (
 )
 
 from devstack.scaffold import DefaultGrants
+from simulator.oracle.facts import DAY
 from tests.databases import Databases
-from tests.oracle.facts import DAY
 from tests.properties.buyer import BEHAVIORS, Buyer, Market, Minted
 from tests.properties.price_lists import SEATS_MAX, Code, Pack, Plan, PriceList
 

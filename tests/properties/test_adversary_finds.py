@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import pytest
 
 from devstack.scaffold import DefaultGrants
+from simulator.oracle.facts import DAY
 from tests.databases import Databases
-from tests.oracle.facts import DAY
 from tests.properties.buyer import Buyer, Market, Minted
 from tests.properties.price_lists import Code, Pack, Plan, PriceList
 from tests.properties.test_adversary import play

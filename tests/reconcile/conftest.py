@@ -366,17 +366,17 @@ def history(
     databases: Databases, template: Callable[[DefaultGrants], str], business: Business
 ) -> Iterator[str]:
     """A template: the business's history is in the database, with the rest of each paid period granted."""
-    with (
-        databases.copy(template("none")) as database,
-        pytest.MonkeyPatch.context() as monkeypatch,
-        placed(business, database, monkeypatch, None) as place,
-    ):
-        link_all(database, business.customers)
-        status, told, error = place.till("backfill", "--grant-current-period")
-        assert status == 0, (told, error)
-        place.work()
-        place.prove()
-        place.assert_sound()
+    with databases.copy(template("none")) as database:
+        with (
+            pytest.MonkeyPatch.context() as monkeypatch,
+            placed(business, database, monkeypatch, None) as place,
+        ):
+            link_all(database, business.customers)
+            status, told, error = place.till("backfill", "--grant-current-period")
+            assert status == 0, (told, error)
+            place.work()
+            place.prove()
+            place.assert_sound()
         yield database.name
 
 

@@ -1889,7 +1889,7 @@ CREATE FUNCTION billing._checked_actor(actor text) RETURNS text
 begin
     if length(_checked_actor.actor) not between 1 and 255 then
         raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
-            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if the spend belongs to no actor.';
     end if;
     return _checked_actor.actor;
 end
@@ -7721,7 +7721,7 @@ begin
         ) as keys
         where balances.debt = 0 and balances.withheld = 0 and balances.balance <= 4611686018427387904
             and v_rule.credits <= 4611686018427387904
-            -- One that has them already, whatever its slot says, holds up nobody else.
+            -- An account that has them already, even if its slot says otherwise, must not stop the others.
             and not exists (
                 select from billing.credit_grants
                 where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = keys.key
@@ -19461,7 +19461,7 @@ CREATE FUNCTION public.credit_usage_by_actor(account_id uuid, period_start times
     order by 1, 2
 $$;
 
-COMMENT ON FUNCTION public.credit_usage_by_actor(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent by nobody in particular.';
+COMMENT ON FUNCTION public.credit_usage_by_actor(account_id uuid, period_start timestamp with time zone, period_end timestamp with time zone) IS 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent without an actor.';
 
 CREATE FUNCTION public.dismiss_customer(stripe_customer_id text, reason text, actor text) RETURNS bigint
     LANGUAGE sql

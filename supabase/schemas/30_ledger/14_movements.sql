@@ -50,7 +50,7 @@ as $$
 begin
     if length(_checked_actor.actor) not between 1 and 255 then
         raise exception 'actor has % characters, it needs 1 to 255', length(_checked_actor.actor)
-            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if nobody in particular does.';
+            using errcode = 'TB092', hint = 'Pass who spends, such as agent:writer. Leave it out if the spend belongs to no actor.';
     end if;
     return _checked_actor.actor;
 end

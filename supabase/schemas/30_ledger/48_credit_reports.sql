@@ -98,4 +98,4 @@ to authenticated, service_role;
 comment on function public.credit_balance_as_of(uuid, timestamptz) is 'The balance of an account at a point in time.';
 comment on function public.credit_statement(uuid, timestamptz, timestamptz) is 'Opening balance, movements by kind, source and feature, and closing balance of a period [start, end).';
 comment on function public.credit_usage(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and feature in a period [start, end), minus refunds.';
-comment on function public.credit_usage_by_actor(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent by nobody in particular.';
+comment on function public.credit_usage_by_actor(uuid, timestamptz, timestamptz) is 'Credits spent by day (UTC) and actor in a period [start, end), minus refunds; actor null: spent without an actor.';

@@ -138,7 +138,7 @@ begin
         ) as keys
         where balances.debt = 0 and balances.withheld = 0 and balances.balance <= 4611686018427387904
             and v_rule.credits <= 4611686018427387904
-            -- One that has them already, whatever its slot says, holds up nobody else.
+            -- An account that has them already, even if its slot says otherwise, must not stop the others.
             and not exists (
                 select from billing.credit_grants
                 where credit_grants.key_space = 'stripe' and credit_grants.idempotency_key = keys.key

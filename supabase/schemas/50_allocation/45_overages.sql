@@ -237,8 +237,8 @@ create type billing.overage_terms as (
     period_end timestamptz
 );
 
--- The overage that an account has at a moment, of the plan with the highest limit. Nobody has paid for anything during a
--- trial, so it has none.
+-- The overage that an account has at a moment, of the plan with the highest limit. Nothing has been paid during a trial,
+-- so it has none.
 create function billing._overage_terms(account_id uuid, moment timestamptz)
 returns billing.overage_terms
 language plpgsql

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tests.oracle.facts import DAY, SECONDS, Facts, Invoice, Line, Price, date_of, months_after
+from simulator.oracle.facts import DAY, SECONDS, Facts, Invoice, Line, Price, date_of, months_after
 
 # Days from 1 January 1970 to the Monday after it.
 MONDAY = 4

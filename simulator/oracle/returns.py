@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tests.oracle.facts import Dispute, Facts, Invoice, Line, Return
+from simulator.oracle.facts import Dispute, Facts, Invoice, Line, Return
 
 # (moment, item) of a slot; of packs and initial credits AT_ONCE and the line that brought them.
 Part = tuple[int, str]

@@ -3,10 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from stripe_local.store import Object
-from stripe_local.values import inside
-from stripe_local.world import World
-from tests.oracle.facts import (
+from simulator.oracle.facts import (
     Dispute,
     Facts,
     Invoice,
@@ -17,6 +14,9 @@ from tests.oracle.facts import (
     State,
     Subscription,
 )
+from stripe_local.store import Object
+from stripe_local.values import inside
+from stripe_local.world import World
 
 CHARGED_AFTER = 75 * 60
 FOR_EVER = 1 << 62
@@ -60,7 +60,7 @@ def _states(events: list[Object], kind: str, identifier: str) -> Iterator[tuple[
 
 def _price(world: World, price: Object, events: list[Object]) -> Price:
     product = world.store.get("product", price["product"])
-    recurring = price.get("recurring") or {}
+    recurring: Object = price.get("recurring") or {}
     terms = [
         (created, {**product["metadata"], **state["metadata"]})
         for created, state in _states(events, "price", price["id"])

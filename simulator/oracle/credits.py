@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tests.oracle.facts import (
+from simulator.oracle.facts import (
     DAY,
     Dispute,
     Facts,
@@ -28,9 +28,9 @@ from tests.oracle.facts import (
     date_of,
     months_after,
 )
-from tests.oracle.ledger import Ledger, Lot
-from tests.oracle.returns import AT_ONCE, Part, Piece, gone, standing
-from tests.oracle.worth import Share, Worth, bucket, expiry
+from simulator.oracle.ledger import Ledger, Lot
+from simulator.oracle.returns import AT_ONCE, Part, Piece, gone, standing
+from simulator.oracle.worth import Share, Worth, bucket, expiry
 
 WAITING = ("paused", "unpaid", "incomplete", "incomplete_expired")
 # The item of an account's group of shares: (subscription, moment) → item.
