@@ -21,6 +21,7 @@ insert into auth.users (id, email) select gen_random_uuid(), id || '@example.com
 _LINK = """
 select billing.link_customer(account_id => accounts.id, stripe_customer_id => split_part(users.email, '@', 1))
 from billing.accounts join auth.users on users.id = accounts.owner_id
+where users.email = any (%s)
 """
 _RECEIVE = """
 with received as (
@@ -46,13 +47,12 @@ class Shop:
         create_database(server, template)
         migrate(server.url(template), migrations_directory())
         with psycopg.connect(server.admin_url(template), autocommit=True) as conn:
-            conn.execute(_SIGN_UP, [customer_ids(customers)])
-            conn.execute(_LINK)
-            _receive(conn, [*catalogue(), *before])
+            link(conn, customer_ids(customers))
+            receive(conn, [*catalogue(), *before])
             with connect(Settings(server.url(template))) as worker:
                 while drain(worker):
                     pass
-            _receive(conn, list(queue))
+            receive(conn, list(queue))
             conn.execute("vacuum analyze")
 
     def copy(self) -> AbstractContextManager[str]:
@@ -60,6 +60,15 @@ class Shop:
         return copy(self._server, self._template)
 
 
-def _receive(conn: psycopg.Connection, events: Sequence[Event]) -> None:
+def link(conn: psycopg.Connection, stripe_ids: Sequence[str]) -> None:
+    """Sign up so many users, and link each one's customer."""
+    conn.execute(_SIGN_UP, [stripe_ids])
+    conn.execute(_LINK, [[f"{stripe_id}@example.com" for stripe_id in stripe_ids]])
+
+
+def receive(conn: psycopg.Connection, events: Sequence[Event]) -> None:
+    """Put events, if any, into the inbox and the queue, as the receiver does."""
+    if not events:
+        return
     columns = [[getattr(event, name) for event in events] for name in ("id", "type", "created", "body")]
     conn.execute(_RECEIVE, columns)
