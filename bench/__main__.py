@@ -18,6 +18,7 @@ from bench.allocate import allocate
 from bench.drain import drain
 from bench.expire import expire
 from bench.measure import Comparison, Row, Suite, measure
+from bench.memory import memory
 from bench.receive import receive
 from bench.spend import spend
 from bench.work import work
@@ -35,6 +36,7 @@ SUITES: Mapping[str, Callable[[Postgres], AbstractContextManager[Suite]]] = {
     "work": work,
     "expire": expire,
     "allocate": allocate,
+    "memory": memory,
 }
 
 

@@ -3,14 +3,13 @@
 The floor writes the same rows by bare statements. Taking the messages and archiving them is a row of its own.
 """
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import psycopg
 
+from bench.drainer import Drainer
 from bench.ledger import make_bare, rows_by_table
 from bench.measure import Comparison, Suite
 from bench.shop import Shop
@@ -81,30 +80,14 @@ def _measure(
 
 
 def _drain(url: str, side: str, processes: int) -> float:
-    command = [sys.executable, "-m", "bench.drain_process", side, url]
     with ExitStack() as stack:
-        started = [
-            stack.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
-            for _ in range(processes)
-        ]
-        for process in started:
-            _expect("ready", process)
+        started = [stack.enter_context(Drainer(url, side)) for _ in range(processes)]
         clock = time.perf_counter()
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        for process in started:
-            _expect("done", process)
+        for drainer in started:
+            drainer.go()
+        for drainer in started:
+            drainer.wait()
         return time.perf_counter() - clock
-
-
-def _expect(word: str, process: subprocess.Popen[str]) -> None:
-    assert process.stdout is not None
-    said = process.stdout.readline().strip()
-    assert said == word, f"{process.args} said {said!r}, not {word!r}"
 
 
 def _check(conn: psycopg.Connection, pairs: int, side: str) -> None:

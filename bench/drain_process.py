@@ -1,6 +1,6 @@
-"""`python -m bench.drain_process product|bare URL`: a line from its parent → an emptied queue.
+"""`python -m bench.drain_process product|bare URL`: each line from its parent → an emptied queue.
 
-Says `ready` when it is connected and `done` at the end. `product` is the worker's own drain on its own connection,
+Says `ready` when it is connected and `done` each time. `product` is the worker's own drain on its own connection,
 `bare` writes the same rows without it.
 """
 
@@ -15,10 +15,10 @@ from worker.settings import Settings
 def main(side: str, url: str) -> None:
     with connect(Settings(url)) if side == "product" else connect_bare(url) as conn:
         print("ready", flush=True)
-        sys.stdin.readline()
-        while drain(conn) if side == "product" else drain_bare(conn):
-            pass
-        print("done", flush=True)
+        for _ in sys.stdin:
+            while drain(conn) if side == "product" else drain_bare(conn):
+                pass
+            print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -96,16 +96,16 @@ def renewals(customers: int, months: int) -> Iterator[Event]:
         yield _event(f"evt_paid_{n}", "invoice.paid", paid, RENEWED_AT)
 
 
-def stream(pairs: int, prefix: str) -> Iterator[Event]:
-    """`pairs` updates and as many renewals, in turn; event ids begin with `prefix`."""
+def stream(pairs: int, prefix: str, created: int = RENEWED_AT) -> Iterator[Event]:
+    """`pairs` updates and as many renewals, in turn. Ids of events begin with `prefix`; all happened at `created`."""
     for n in range(pairs):
         update = _subscription(n, STARTED_AT, STARTED_AT) | {
             "cancel_at_period_end": True,
             "cancel_at": ENDS_AT,
         }
-        yield _event(f"{prefix}_update_{n}", "customer.subscription.updated", update, RENEWED_AT)
+        yield _event(f"{prefix}_update_{n}", "customer.subscription.updated", update, created)
         renewal = _invoice(pairs + n, "subscription_cycle", RENEWED_AT)
-        yield _event(f"{prefix}_paid_{n}", "invoice.paid", renewal, RENEWED_AT)
+        yield _event(f"{prefix}_paid_{n}", "invoice.paid", renewal, created)
 
 
 def customer_ids(customers: int) -> list[str]:
