@@ -81,7 +81,7 @@ migration: $(STAMP) ## Write the release's migration from supabase/schemas
 	@$(BIN)/python -m devstack.release
 
 snapshots: migration ## Write schema.sql, access.txt, the CLI help and docs/reference
-	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py tests/doctor/test_catalogue.py tests/reference --update-snapshots
+	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py tests/doctor/test_catalogue.py tests/reference tests/crash --update-snapshots
 
 reference: migration ## Write docs/reference from the code, its comments and examples that are run
 	@$(BIN)/python -m pytest -q tests/reference --update-snapshots

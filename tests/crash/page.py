@@ -1,0 +1,44 @@
+"""docs/reference/crash-points.md: where each test kills, a section for each."""
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs/reference/crash-points.md"
+
+HEAD = """\
+# Crash points
+
+Where the tests kill the worker, the receiver and the edge functions with `kill -9`: before and after each request to
+Stripe or to somebody who is notified, before each commit, and after each statement, when Postgres has executed it and
+the process does not know yet. Before a statement is the same as after the one before it. A statement in a transaction
+is a point too: what it did must be gone.
+
+After each kill the process is started again. When nothing is left to do, the ledger and the paid credits have no
+discrepancies, the queues are empty, and every charge, refund, invoice item, message and credit is there once. The
+tests find the points themselves: a new statement or request is a new point, and the tests fail until it has been
+killed there and `make snapshots` has listed it here. `make chaos` also kills at each point alone, at every one of its
+occurrences.
+"""
+
+
+def points_of(section: str) -> list[str]:
+    """The points that the page lists."""
+    text = _sections().get(section, "")
+    return re.findall(r"^- (.*)$", text.replace("`", ""), re.MULTILINE)
+
+
+def write(section: str, points: Collection[str]) -> None:
+    """Replace a section; the sections are in the order of the alphabet, after those that others leave out."""
+    found = _sections()
+    lines = "\n".join(f"- {when} `{what}`" for when, _, what in (point.partition(" ") for point in points))
+    found[section] = f"{lines}\n"
+    PAGE.write_text(
+        HEAD + "".join(f"\n## {name}\n\n{text}" for name, text in found.items()), encoding="utf-8"
+    )
+
+
+def _sections() -> dict[str, str]:
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    parts = (part.partition("\n\n") for part in text.split("\n## ")[1:])
+    return {name: body for name, _, body in parts}
