@@ -26,5 +26,5 @@ def _work(environment: dict[str, str], log: Path) -> None:
     from worker.settings import Settings
 
     # Waits of the loop, which do nothing but take time.
-    worker.run.IDLE_SECONDS, worker.jobs.run.TAKE_SECONDS = 0.02, 0.05
+    worker.run.IDLE_SECONDS, worker.jobs.run.TAKE_SECONDS = 0.05, 0.05
     worker.run.main(Settings.from_env(os.environ))

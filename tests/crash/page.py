@@ -9,10 +9,10 @@ PAGE = Path(__file__).parents[2] / "docs/reference/crash-points.md"
 HEAD = """\
 # Crash points
 
-Where the tests kill the worker, the receiver and the edge functions with `kill -9`: before and after each request to
-Stripe or to somebody who is notified, before each commit, and after each statement, when Postgres has executed it and
-the process does not know yet. Before a statement is the same as after the one before it. A statement in a transaction
-is a point too: what it did must be gone.
+Where the tests kill the worker, the receiver and the edge functions with `kill -9`: after each statement and each
+request, when Postgres or Stripe has done it and the process does not know yet; and before each request that changes
+something or notifies somebody. Before anything else is the same as after what went before it. A statement in a
+transaction is a point too: what it did must be gone.
 
 After each kill the process is started again. When nothing is left to do, the ledger and the paid credits have no
 discrepancies, the queues are empty, and every charge, refund, invoice item, message and credit is there once. The

@@ -7,8 +7,8 @@ import threading
 from collections import Counter
 from collections.abc import Collection
 
-# Before a statement is after what went before it, which is a point itself. Others are asked from other threads.
-_TWICE = re.compile(r"before (?!COMMIT|[A-Z]+ /|a )")
+# Before something is after what went before it, which is a point itself. What changes something elsewhere is worth both.
+_TWICE = re.compile(r"before (?!POST|DELETE|a )")
 
 
 class Points:

@@ -83,20 +83,21 @@ class Run:
 
     def _watch(self, worker: BaseProcess, is_done: Callable[[], bool]) -> bool:
         """True when all is done, False when the worker was killed."""
-        deadline, rounds = time.monotonic() + DEADLINE_SECONDS, None
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        seen, done_rounds = self.points.met["before billing.take_jobs"], 0
         while worker.exitcode is None:
             assert time.monotonic() < deadline, self.text()
-            if self.left() or not is_done():
-                rounds = None
-            elif rounds is None:
-                rounds = self.points.met["before billing.take_jobs"]
-            elif self.points.met["before billing.take_jobs"] >= rounds + 2:
+            rounds = self.points.met["before billing.take_jobs"]
+            if rounds > seen:  # it has gone round since we looked
+                is_idle = self.left() == 0 and is_done()
+                seen, done_rounds = rounds, done_rounds + 1 if is_idle else 0
+            if done_rounds > 2:
                 self.points.disarm()
                 worker.terminate()
                 worker.join(DEADLINE_SECONDS)
                 assert worker.exitcode == 0, self.text()
                 return True
-            worker.join(0.02)
+            worker.join(0.03)
         assert worker.exitcode == -9, self.text()
         return False
 

@@ -1,5 +1,6 @@
 """What a worker loads when it first needs it, loaded before it is forked. Imported by the nursery's process only."""
 
+import gc
 import warnings
 from contextlib import suppress
 
@@ -24,3 +25,5 @@ for _service in (
     "subscriptions",
 ):
     getattr(_v1, _service)
+gc.collect()
+gc.freeze()
