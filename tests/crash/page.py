@@ -22,6 +22,11 @@ occurrences.
 """
 
 
+def sections() -> set[str]:
+    """The names of the page's sections."""
+    return set(_sections())
+
+
 def points_of(section: str) -> list[str]:
     """The points that the page lists."""
     text = _sections().get(section, "")
@@ -29,7 +34,7 @@ def points_of(section: str) -> list[str]:
 
 
 def write(section: str, points: Collection[str]) -> None:
-    """Replace a section; the sections are in the order of the alphabet, after those that others leave out."""
+    """Replace a section, or add it at the end."""
     found = _sections()
     lines = "\n".join(f"- {when} `{what}`" for when, _, what in (point.partition(" ") for point in points))
     found[section] = f"{lines}\n"

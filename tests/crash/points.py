@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection
 
-# Before something is after what went before it, which is a point itself. What changes something elsewhere is worth both.
+# Before a thing is after what went before it, which is a point itself. What changes something elsewhere has both.
 _TWICE = re.compile(r"before (?!POST|DELETE|a )")
 
 

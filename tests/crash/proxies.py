@@ -25,8 +25,8 @@ TIMEOUT_SECONDS = 30
 
 # Negotiations before the start-up message: TLS and GSSAPI. There is none on the loopback.
 _NEGOTIATIONS = {80877103, 80877104}
-_FLUSH = b"H\x00\x00\x00\x04"
-_FUNCTION = re.compile(r"\b(billing|pgmq|auth|public)\.(\w+)\s*\(")
+_SYNC = b"S\x00\x00\x00\x04"
+_FUNCTION = re.compile(r'\b(billing|pgmq)\."?(\w+)"?\s*\(')
 _IS_ID = re.compile(r"[a-z]+(_[a-z]+)*_(?=\w*[0-9A-Z])\w{6,}")
 
 
@@ -63,11 +63,17 @@ def postgres_proxy(port: int, points: Points) -> Iterator[int]:
 
 @dataclass(eq=False)
 class _Asked:
-    """A statement that the server was sent; None as name: the end of a group, after an error of which it goes on."""
+    """A statement that the server was sent; without a name: the end of a group of them.
 
-    name: str | None
-    is_answered: threading.Event = field(default_factory=threading.Event)
+    What is `watched` must be done for good, and not known to the client, before the process may die after it.
+    `is_ours`: the client did not send it.
+    """
+
+    name: str = ""
+    watched: "_Asked | None" = None
+    is_ours: bool = False
     has_rows: bool = False
+    is_over: threading.Event = field(default_factory=threading.Event)
 
 
 class _Session:
@@ -129,21 +135,23 @@ class _Session:
             if self._points.meet(f"before {name}", self._generation):
                 self._server.sendall(held[start:end])
                 raise ConnectionError
-            asked = _Asked(name)
-            self._asked.append(asked)
-            if message[:1] == b"Q":
-                self._asked.append(_Asked(None))
             end += size
-            self._server.sendall(held[start:end])
+            self._ask(name, held[start:end], is_simple=message[:1] == b"Q")
             start = end
-            if self._points.may_kill(f"after {name}"):
-                if message[:1] != b"Q":
-                    self._server.sendall(_FLUSH)
-                if not asked.is_answered.wait(TIMEOUT_SECONDS) or self._points.is_over(self._generation):
-                    raise ConnectionError
         if end > start:
             self._server.sendall(held[start:end])
         return held[end:]
+
+    def _ask(self, name: str, messages: bytes, *, is_simple: bool) -> None:
+        """Send a statement; wait until it is done if the process may die then."""
+        asked, is_watched = _Asked(name), self._points.may_kill(f"after {name}")
+        self._asked.append(asked)
+        if is_simple or is_watched:
+            self._asked.append(_Asked(watched=asked if is_watched else None, is_ours=not is_simple))
+        # A statement that is no part of a transaction block is committed with the end of its group.
+        self._server.sendall(messages + (_SYNC if is_watched and not is_simple else b""))
+        if is_watched and (not asked.is_over.wait(TIMEOUT_SECONDS) or self._points.is_over(self._generation)):
+            raise ConnectionError
 
     def _name(self, message: bytes) -> str | None:
         """The name of the statement that a message runs, None for one that runs none."""
@@ -160,14 +168,14 @@ class _Session:
             case b"E":
                 return name_of_statement(self._portals[body.split(b"\0", 1)[0]])
             case b"S":
-                self._asked.append(_Asked(None))
+                self._asked.append(_Asked())
             case _:
                 pass
         return None
 
     def _answer(self) -> None:
         """From the server to the client."""
-        held = b""
+        held, passed = b"", b""
         with contextlib.suppress(OSError):
             while found := self._server.recv(65536):
                 held += found
@@ -176,31 +184,43 @@ class _Session:
                     size = 1 + int.from_bytes(held[end + 1 : end + 5], "big")
                     if len(held) < end + size:
                         break
-                    if not self._pass(held[end : end + size]):
-                        return
+                    message = held[end : end + size]
                     end += size
-                if end:
-                    self._client.sendall(held[:end])
-                    held = held[end:]
+                    if not self._is_ours(message):
+                        passed += message
+                    if self._points.is_over(self._generation):
+                        self._close()
+                        return
+                held = held[end:]
+                if not any(asked.watched for asked in self._asked.copy()):
+                    self._client.sendall(passed)
+                    passed = b""
         self._close()
 
-    def _pass(self, message: bytes) -> bool:
-        """Whether the client gets a message of the server."""
-        kind = message[:1]
-        if kind == b"Z" and self._asked and self._asked[0].name is None:
-            self._asked.popleft()
-        elif kind == b"E":
-            while self._asked and self._asked[0].name is not None:
-                self._asked.popleft().is_answered.set()
-        elif kind in (b"C", b"I") and self._asked and self._asked[0].name is not None:
-            asked = self._asked.popleft()
-            # What finds nothing has done nothing: a poll.
-            is_over = message[5:] != b"SELECT 0\0" and self._points.meet(
-                f"after {asked.name}", self._generation
-            )
-            asked.is_answered.set()
-            return not is_over
-        return True
+    def _is_ours(self, message: bytes) -> bool:
+        """Take note of a message of the server; whether the client did not ask for it."""
+        match message[:1]:
+            case b"C" | b"I" if self._asked and self._asked[0].name:
+                asked = self._asked.popleft()
+                # What finds nothing has done nothing: a poll.
+                asked.has_rows = message[5:] != b"SELECT 0\0"
+                if asked.has_rows and not any(each.watched is asked for each in self._asked.copy()):
+                    self._points.meet(f"after {asked.name}", self._generation)
+            case b"E":
+                while self._asked and self._asked[0].name:
+                    self._asked.popleft()
+            case b"Z" if self._asked:
+                end = self._asked.popleft()
+                while end.name:  # passed over after an error
+                    end = self._asked.popleft()
+                if end.watched is not None:
+                    if end.watched.has_rows:
+                        self._points.meet(f"after {end.watched.name}", self._generation)
+                    end.watched.is_over.set()
+                return end.is_ours
+            case _:
+                pass
+        return False
 
     def _close(self) -> None:
         for each in (self._client, self._server):

@@ -1,5 +1,6 @@
 """The worker dies before and after each thing that it asks of others: nothing is lost, nothing is done twice."""
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -215,3 +216,8 @@ def test_notifications(shop: Shop, killed: Killed) -> None:
     assert shop.app.execute("select status, count(*) from billing.notifications group by 1").fetchall() == [
         ("delivered", 2)
     ]
+
+
+def test_the_page_lists_nothing_else() -> None:
+    tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    assert page.sections() == {IDLE, EVENTS, *re.findall(r"(?:killed|listed)\(\s*\"(.+?)\"", tests)}
