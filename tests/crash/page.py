@@ -1,8 +1,13 @@
 """docs/reference/crash-points.md: where each test kills, a section for each."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.crash.points import Points
 
 PAGE = Path(__file__).parents[2] / "docs/reference/crash-points.md"
 
@@ -20,6 +25,28 @@ tests find the points themselves: a new statement or request is a new point, and
 killed there and `make snapshots` has listed it here. `make chaos` also kills at each point alone, at every one of its
 occurrences.
 """
+
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def section(name: str) -> Callable[[Test], Test]:
+    """The section that lists a test's points."""
+
+    def name_it(test: Test) -> Test:
+        test.section = name  # type: ignore[attr-defined]
+        return test
+
+    return name_it
+
+
+def check(name: str, points: Points, config: pytest.Config) -> None:
+    """That the process was killed at the points that a section lists; it is written anew when that is asked for."""
+    if points.is_alone:
+        return
+    if config.getoption("update_snapshots") and set(points_of(name)) != set(points.killed):
+        write(name, points.killed)
+    assert set(points.killed) == set(points_of(name)), "other points than listed: `make snapshots`"
 
 
 def sections() -> set[str]:

@@ -28,6 +28,11 @@ class Points:
         self._generation = 0
 
     @property
+    def is_alone(self) -> bool:
+        """Whether one kill is all."""
+        return self._only is not None
+
+    @property
     def generation(self) -> int:
         """Connections that were opened before the last kill belong to a dead process."""
         return self._generation

@@ -1,7 +1,6 @@
 """The receiver and the edge functions die at each thing that they ask of others, and who called them calls again."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,15 @@ class Functions:
 
 
 @pytest.fixture
-def points() -> Points:
-    return Points()
+def points(alone: tuple[str, int] | None) -> Points:
+    return Points(alone)
+
+
+@pytest.fixture
+def listed(points: Points, pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where it was killed is what the page lists."""
+    yield
+    page.check(request.function.section, points, pytestconfig)
 
 
 @pytest.fixture
@@ -84,15 +90,6 @@ def functions(database: Database, tmp_path: Path, points: Points) -> Iterator[tu
             functions.stop()
 
 
-@contextmanager
-def listed(section: str, points: Points, config: pytest.Config) -> Iterator[None]:
-    """What is killed within is what the page lists."""
-    yield
-    if config.getoption("update_snapshots") and set(page.points_of(section)) != set(points.killed):
-        page.write(section, points.killed)
-    assert set(points.killed) == set(page.points_of(section)), "other points than listed: `make snapshots`"
-
-
 def press(shop: Shop, functions: Functions, name: str, user: shops.User, **body: Any) -> Answer:
     def request(url: str) -> Answer:
         shop.url = url.rpartition("/")[0]
@@ -101,21 +98,23 @@ def press(shop: Shop, functions: Functions, name: str, user: shops.User, **body:
     return functions.ask(name, request)
 
 
-def test_the_receiver(functions: tuple[Functions, Shop], points: Points, pytestconfig: pytest.Config) -> None:
+@pytest.mark.usefixtures("listed")
+@page.section("The receiver")
+def test_the_receiver(functions: tuple[Functions, Shop]) -> None:
     deno, shop = functions
     what = event()
-    with listed("The receiver", points, pytestconfig):
-        answer = deno.ask("stripe-webhook", lambda url: deliver(url, what))
+    answer = deno.ask("stripe-webhook", lambda url: deliver(url, what))
     assert (answer.status, answer.body) == (200, {"received": "duplicate"})
     assert shop.sql("select stripe_event_id, status from billing.stripe_events") == [(what["id"], "queued")]
     assert shop.sql("select count(*) from pgmq.q_stripe_events") == [(1,)]
 
 
-def test_a_checkout(functions: tuple[Functions, Shop], points: Points, pytestconfig: pytest.Config) -> None:
+@pytest.mark.usefixtures("listed")
+@page.section("Checkout")
+def test_a_checkout(functions: tuple[Functions, Shop]) -> None:
     deno, shop = functions
     user = shop.sign_up()
-    with listed("Checkout", points, pytestconfig):
-        answer = press(shop, deno, "checkout", user, plan="pro_monthly")
+    answer = press(shop, deno, "checkout", user, plan="pro_monthly")
     assert answer.status == 200, answer
     assert (only(shop.sessions())["id"], only(shop.sessions())["customer"]) == (
         answer.body["id"],
@@ -123,17 +122,16 @@ def test_a_checkout(functions: tuple[Functions, Shop], points: Points, pytestcon
     )
 
 
-def test_a_checkout_of_something_else(
-    functions: tuple[Functions, Shop], points: Points, pytestconfig: pytest.Config
-) -> None:
+@pytest.mark.usefixtures("listed")
+@page.section("Checkout of something else")
+def test_a_checkout_of_something_else(functions: tuple[Functions, Shop], points: Points) -> None:
     """Two buttons at once: the second one's session takes the place of the first one's."""
     deno, shop = functions
     user = shop.sign_up()
     points.spare(page.points_of("Checkout"))
     assert press(shop, deno, "checkout", user, plan="pro_monthly").status == 200
     points.spare(())
-    with listed("Checkout of something else", points, pytestconfig):
-        answer = press(shop, deno, "checkout", user, plan="pro_monthly", quantity=2)
+    answer = press(shop, deno, "checkout", user, plan="pro_monthly", quantity=2)
     assert answer.status == 200, answer
     assert [session["id"] for session in shop.sessions() if session["status"] == "open"] == [
         answer.body["id"]
@@ -141,22 +139,23 @@ def test_a_checkout_of_something_else(
     assert len(shop.customers()) == 1
 
 
-def test_the_portal(functions: tuple[Functions, Shop], points: Points, pytestconfig: pytest.Config) -> None:
+@pytest.mark.usefixtures("listed")
+@page.section("The portal")
+def test_the_portal(functions: tuple[Functions, Shop]) -> None:
     deno, shop = functions
     user = shop.sign_up()
     customer = shop.client.customers.create({"email": "ada@example.com"})
     with shop.database.connect("service_role") as app:
         shops.link(app, user, customer.id)
-    with listed("The portal", points, pytestconfig):
-        answer = press(shop, deno, "portal", user)
+    answer = press(shop, deno, "portal", user)
     assert answer.status == 200, answer
     # Each is a page that leads to the same customer; a lost one is never seen.
     assert {session["customer"] for session in shop.portals()} == {customer.id}
 
 
-def test_a_payment_link(
-    functions: tuple[Functions, Shop], points: Points, pytestconfig: pytest.Config
-) -> None:
+@pytest.mark.usefixtures("listed")
+@page.section("Payment Links")
+def test_a_payment_link(functions: tuple[Functions, Shop]) -> None:
     deno, shop = functions
     user = shop.sign_up()
 
@@ -164,7 +163,6 @@ def test_a_payment_link(
         shop.url = url.rpartition("/")[0]
         return shop.ask("payment-links", user, plan="pro_monthly")
 
-    with listed("Payment Links", points, pytestconfig):
-        answer = deno.ask("payment-links", request)
+    answer = deno.ask("payment-links", request)
     assert answer.status == 200, answer
     assert answer.body["payment_link"].startswith(only(shop.links())["url"])

@@ -28,49 +28,46 @@ from tests.worker.test_overage import DAY, MONTHLY
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 IDLE, EVENTS = "A worker that has nothing to do", "A batch of events"
 
-Killed = Callable[..., Any]
+Killed = Callable[..., None]
 
 
 @pytest.fixture
-def killed(tmp_path: Path, pytestconfig: pytest.Config) -> Killed:
+def points(alone: tuple[str, int] | None) -> Points:
+    return Points(alone)
+
+
+@pytest.fixture
+def killed(
+    points: Points, tmp_path: Path, pytestconfig: pytest.Config, request: pytest.FixtureRequest
+) -> Killed:
     """Runs a worker that is killed at each point, except at those of these sections; the points are as listed."""
 
     def run(
-        section: str,
         shop: Shop,
         local: Any = None,
         *,
         spare: Collection[str] = (IDLE, EVENTS),
         also: Collection[str] = (),
         is_done: Callable[[], bool] = lambda: True,
-        points: Points | None = None,
         **environment: str,
-    ) -> Run:
-        left_out = {point for name in spare for point in page.points_of(name)} - set(also)
-        points = points or Points()
-        points.spare(left_out)
-        it = Run(shop, points, tmp_path / "worker.log", local, environment)
-        it.until_done(is_done)
-        if pytestconfig.getoption("update_snapshots") and set(page.points_of(section)) != set(points.killed):
-            page.write(section, points.killed)
-        assert set(points.killed) == set(page.points_of(section)), (
-            "other points than listed: `make snapshots`"
-        )
+    ) -> None:
+        points.spare({point for name in spare for point in page.points_of(name)} - set(also))
+        Run(shop, points, tmp_path / "worker.log", local, environment).until_done(is_done)
+        page.check(request.function.section, points, pytestconfig)
         shop.assert_sound()
-        return it
 
     return run
 
 
-def test_a_worker_with_nothing_to_do(recharge_till: Any, killed: Killed) -> None:
-    points = Points()
-    killed(
-        IDLE, recharge_till.shop, recharge_till.local, spare=(), points=points,
+@page.section(IDLE)
+def test_a_worker_with_nothing_to_do(recharge_till: Any, killed: Killed, points: Points) -> None:
+    killed(recharge_till.shop, recharge_till.local, spare=(),
         is_done=lambda: points.met["after billing.report_arrivals"] > 1,
     )  # fmt: skip
     assert recharge_till.intents() == []
 
 
+@page.section(EVENTS)
 def test_a_batch_of_events(shop: Shop, killed: Killed) -> None:
     account = shop.link()
     events = [
@@ -81,19 +78,21 @@ def test_a_batch_of_events(shop: Shop, killed: Killed) -> None:
         Event("account.updated", {"id": "acct_1", "object": "account"}),
     ]
     shop.receive(*events)
-    killed(EVENTS, shop, spare=[IDLE])
+    killed(shop, spare=[IDLE])
     assert [shop.status(event) for event in events] == ["applied", "applied", "applied", "parked", "ignored"]
     assert shop.balance(account) == FIRST_MONTH
 
 
+@page.section("Events that need Stripe")
 def test_a_payment_that_must_be_read_from_stripe(recharge_till: Any, killed: Killed) -> None:
     till = recharge_till
     till.complete(till.session())
     till.shop.receive(*till.told("checkout.session.completed"))
-    killed("Events that need Stripe", till.shop, till.local)
+    killed(till.shop, till.local)
     assert till.balance() == recharges.PACK_CREDITS
 
 
+@page.section("Months that fall due")
 def test_months_that_fall_due(shop: Shop, killed: Killed) -> None:
     accounts = subscribe_by_the_year(shop.database, shop.app, 3)
     grant(shop.app, accounts[0], 7, expires_at=shop.value("select now() + interval '10 minutes'"))
@@ -101,74 +100,77 @@ def test_months_that_fall_due(shop: Shop, killed: Killed) -> None:
         move_clock(admin, A_MONTH + LEEWAY)
     due = ["after billing.allocate_due_credits", "after billing.expire_due_credits"]
     done = lambda: [shop.balance(account) for account in accounts] == [2 * CREDITS] * 3  # noqa: E731
-    killed("Months that fall due", shop, also=due, is_done=done)
+    killed(shop, also=due, is_done=done)
 
 
+@page.section("A recharge")
 def test_a_recharge(recharge_till: Any, killed: Killed) -> None:
     recharge_till.fall()
-    killed("A recharge", recharge_till.shop, recharge_till.local)
+    killed(recharge_till.shop, recharge_till.local)
     recharge_till.tell()
     assert len(recharge_till.intents()) == 1
     assert (recharge_till.status(), recharge_till.balance()) == ([("paid", None)], 590)
     assert recharge_till.notifications() == []
 
 
+@page.section("A recharge that the bank wants confirmed")
 def test_a_recharge_that_the_bank_wants_confirmed(recharge_till: Any, killed: Killed) -> None:
     till = recharge_till
     till.pay_with("pm_card_authenticationRequired")
     till.fall(return_url=recharges.RETURN_URL)
-    killed("A recharge that the bank wants confirmed", till.shop, till.local)
+    killed(till.shop, till.local)
     till.tell()
     assert len(till.intents()) == 1
     assert till.notifications() == [("customer", "recharge_requires_action")]
     assert till.balance() == 90
 
 
+@page.section("A refund and a cancellation")
 def test_a_refund_and_a_cancellation_because_of_fraud(fraud_till: Any, killed: Killed) -> None:
     fraud_till.shop.app.execute("update billing.fraud_policies set cancel_subscription = true")
     fraud_till.warn()
-    killed("A refund and a cancellation", fraud_till.shop, fraud_till.local)
+    killed(fraud_till.shop, fraud_till.local)
     fraud_till.tell()
     assert len(fraud_till.refunds()) == 1
     assert [fraud_till.held(action)[0] for action in ("refund", "cancel_subscription")] == ["done", "done"]
     assert fraud_till.shop.balance(fraud_till.account) == 0
 
 
+@page.section("An overage on the renewal")
 def test_an_overage_on_the_renewal(overage_stage: Any, killed: Killed) -> None:
     till = overage_stage()
     till.spend(MONTHLY + 50)
     till.renew()
     claim = ["after billing.claim_due_overages"]
-    killed(
-        "An overage on the renewal", till.shop, till.local, also=claim, is_done=lambda: len(till.items()) > 0
-    )
+    killed(till.shop, till.local, also=claim, is_done=lambda: len(till.items()) > 0)
     till.hear()
     assert (len(till.items()), len(till.invoices())) == (1, 0)
 
 
+@page.section("An overage on an invoice of its own")
 def test_an_overage_on_an_invoice_of_its_own(overage_stage: Any, killed: Killed) -> None:
     till = overage_stage("year")
     till.spend(MONTHLY + 50)
     till.advance(till.now() + 31 * DAY)
     till.hear()
-    killed(
-        "An overage on an invoice of its own", till.shop, till.local, is_done=lambda: len(till.items()) > 0
-    )
+    killed(till.shop, till.local, is_done=lambda: len(till.items()) > 0)
     till.hear()
     assert till.state() == (MONTHLY, 0)
     assert (len(till.items()), len(till.invoices())) == (1, 1)
 
 
+@page.section("A Payment Link that is retired")
 def test_a_payment_link_that_is_retired(link_till: Any, killed: Killed) -> None:
     link_till.archive()
-    killed("A Payment Link that is retired", link_till.shop, link_till.local)
+    killed(link_till.shop, link_till.local)
     assert not link_till.is_active()
     assert link_till.held()[:3] == (False, False, True)
 
 
+@page.section("A new e-mail address")
 def test_a_new_e_mail_address(email_till: Any, killed: Killed) -> None:
     email_till.rename(NEW)
-    killed("A new e-mail address", email_till.shop, email_till.local)
+    killed(email_till.shop, email_till.local)
     assert email_till.email() == NEW
     assert email_till.local.event_types().count("customer.updated") == 1
 
@@ -199,15 +201,14 @@ def mails(points: Points) -> Iterator[Mails]:
         server.end()
 
 
-def test_notifications(shop: Shop, killed: Killed) -> None:
-    points = Points()
+@page.section("Notifications")
+def test_notifications(shop: Shop, killed: Killed, points: Points) -> None:
     account = account_of(shop.app, create_user(shop.database, "ada@example.com"))
     opt_in(shop.app, "payment_failed")
     with mails(points) as mail, webhook() as hook, http_proxy(hook.url, points, "a webhook") as hook_url:
         say(shop.app, "fraud_warning", WARNING)
         say(shop.app, "payment_failed", {"balance": 3}, account, "customer")
-        killed(
-            "Notifications", shop, points=points, TILLBASE_NOTIFY_URLS=f"{mail.url} {hook_url}",
+        killed(shop, TILLBASE_NOTIFY_URLS=f"{mail.url} {hook_url}",
             TILLBASE_CUSTOMER_MAIL_URL=mail.url,
         )  # fmt: skip
         # Sent again after a kill, they have the same id, by which a mail program and a webhook know them.
@@ -220,4 +221,4 @@ def test_notifications(shop: Shop, killed: Killed) -> None:
 
 def test_the_page_lists_nothing_else() -> None:
     tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
-    assert page.sections() == {IDLE, EVENTS, *re.findall(r"(?:killed|listed)\(\s*\"(.+?)\"", tests)}
+    assert page.sections() == {IDLE, EVENTS, *re.findall(r"^@page.section\(\"(.+)\"\)", tests, re.MULTILINE)}
