@@ -2,8 +2,10 @@
 
 import json
 import sys
+import threading
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from cli.database import connect, row
 from cli.doctor import security
+from cli.doctor.data_api import outsider
 from cli.findings import Finding
 from cli.main import main
+from devstack.data_api import DataApi, api_keys, data_api_settings
+from devstack.tokens import SigningKeys
 from tests.sql.calls import grant
 from tests.support import Database, account_of, create_user
 
@@ -106,3 +112,55 @@ def test_a_hole_ends_with_1_and_the_command_that_shuts_it(
     assert "revoke execute on function billing.grant_credits(" in told
     with shop.connect() as conn:  # nothing was left of the attempts
         assert conn.execute("select sum(balance) from billing.credit_balances").fetchone() == (10,)
+
+
+@pytest.fixture
+def data_api(shop: Database, tmp_path: Path) -> Iterator[Callable[..., list[Finding]]]:
+    """What is found through the Data API, as a visitor and as one of the users."""
+    keys = SigningKeys.load(tmp_path / "keys")
+    settings = data_api_settings(shop.server, keys, shop.name)
+    with DataApi.start(tmp_path, settings) as api, connect(shop.url) as conn:
+        user_id = row(conn, "select owner_id from billing.accounts limit 1", {})["owner_id"]
+
+        def look() -> list[Finding]:
+            token = keys.access_token(user_id, "ada@example.com")
+            return list(outsider(conn, api.url, api_keys(keys)["SUPABASE_PUBLISHABLE_KEY"], token))
+
+        yield look
+
+
+def test_the_data_api_lets_nobody_through(data_api: Callable[..., list[Finding]], shop: Database) -> None:
+    assert data_api() == []
+    with shop.connect() as conn:
+        conn.execute("grant execute on function public.spend_credits, billing.spend_credits to authenticated")
+    [found] = data_api()
+    assert found.what.startswith("authenticated gets through with rpc/spend_credits (")
+    assert found.mend.startswith("revoke execute on function public.spend_credits(")
+
+
+def test_schemas_that_the_data_api_exposes_are_named(shop: Database) -> None:
+    class Exposed(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.headers["Accept-Profile"] in ("billing", "pgmq_public") else 406)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Exposed) as server, connect(shop.url) as conn:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        found = list(outsider(conn, f"http://127.0.0.1:{server.server_port}", "key", None))
+        server.shutdown()
+    exposed = [(each.what, each.severity) for each in found if each.check == "exposed_schema"]
+    assert exposed == [
+        ("schema billing is exposed in the Data API", "error"),
+        ("schema pgmq_public is exposed in the Data API", "warning"),
+    ]
+
+
+def test_a_data_api_that_does_not_answer_is_a_finding(shop: Database) -> None:
+    with connect(shop.url) as conn:
+        [found] = outsider(conn, "http://127.0.0.1:1", "key", None)
+    assert "does not answer" in found.what
