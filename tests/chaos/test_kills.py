@@ -132,6 +132,8 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(
             worker.join(DEADLINE_SECONDS)
             assert worker.exitcode == 0
 
+        lines = (tmp_path / "worker.log").read_text().splitlines()
+        assert [line for line in lines if not line.startswith("{")] == [], "a line that is no JSON"
         crashes = KILLS // KILLS_TO_A_CRASH
         note = f"seed {SEED}, {KILLS} kills, {crashes} crashes of Postgres, {stream.count} events"
         longest = value(
