@@ -53,8 +53,8 @@ adversary: $(STAMP) ## Three hundred cheapest buyers against the price list, and
 mutants: $(STAMP) ## Break seventy rules in copies of the project, and show which test sees each → docs/reference/mutants.md
 	@$(BIN)/python -m tests.mutants
 
-chaos: $(STAMP) ## Kill, cut and restart things under load, then check the ledger
-	@CHAOS_KILLS=$${CHAOS_KILLS:-100} $(BIN)/python -m pytest tests/chaos
+chaos: $(STAMP) ## Kill, cut and restart things under load, and at each statement and request alone; then check the ledger (CHAOS_KILLS=n, CRASH_TIMES=n)
+	@CHAOS_KILLS=$${CHAOS_KILLS:-100} CRASH_TIMES=$${CRASH_TIMES:-2} $(BIN)/python -m pytest -n 2 --dist loadgroup tests/chaos tests/crash
 
 bench: $(STAMP) ## Speed on PostgreSQL 17 and 18, as ratios to a floor of the same run → bench/latest.json
 	@$(BIN)/python -m bench --postgres 17 --postgres 18
@@ -81,7 +81,7 @@ migration: $(STAMP) ## Write the release's migration from supabase/schemas
 	@$(BIN)/python -m devstack.release
 
 snapshots: migration ## Write schema.sql, access.txt, the CLI help and docs/reference
-	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py tests/doctor/test_catalogue.py tests/reference --update-snapshots
+	@$(BIN)/python -m pytest -q tests/test_snapshots.py tests/test_cli_help.py tests/doctor/test_catalogue.py tests/reference tests/crash --update-snapshots
 
 reference: migration ## Write docs/reference from the code, its comments and examples that are run
 	@$(BIN)/python -m pytest -q tests/reference --update-snapshots

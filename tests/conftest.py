@@ -52,6 +52,7 @@ _SLOW = {
     "adopt/test_init.py",
     "browser",
     "chaos",
+    "crash",
     "dashboard/test_account_page.py",
     "dashboard/test_command.py",
     "dashboard/test_disputes.py",

@@ -156,6 +156,8 @@ def main(settings: Settings) -> None:
 
 def configure_logging() -> None:
     """Structured log lines on stderr: JSON, or coloured on a terminal."""
+    # What it says of a lost connection is raised as well, and would be a line that is no JSON.
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)
     for_people = sys.stderr.isatty()
     structlog.configure(
         processors=[

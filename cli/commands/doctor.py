@@ -26,6 +26,12 @@ def doctor(
     full: Annotated[
         bool, typer.Option("--full", help="Prove every account now; takes as long as the ledger is large.")
     ] = False,
+    security: Annotated[
+        bool,
+        typer.Option(
+            "--security", help="Check rights, roles and schemas instead, and try what clients must not do."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check database, worker, Stripe and the project's files.
@@ -33,12 +39,15 @@ def doctor(
     Exits 1 if something is broken.
     Reads POSTGRES_URL and STRIPE_API_KEY, and SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY where they are set. Changes
     nothing.
+
+    With --security every attempt is rolled back; SUPABASE_USER_TOKEN is the access token of a signed-in user to try
+    as one.
     """
-    from cli.doctor.checks import checks
+    from cli.doctor.checks import checks, security_checks
 
     results: dict[str, list[Result]] = {}
     with err.status("") as status:
-        for name, check in checks(project, url, full=full):
+        for name, check in security_checks() if security else checks(project, url, full=full):
             status.update(name)
             results[name] = list(check())
-    report(results, as_json=as_json, all_well="Nothing is wrong.")
+    report(results, as_json=as_json, all_well="Every door is shut." if security else "Nothing is wrong.")

@@ -1,4 +1,4 @@
-"""What `till doctor` checks → a page: the database at once, and when asked, in a thread, all that is elsewhere."""
+"""What `till doctor` checks → a page: the database at once, and when asked, in a thread, all that takes longer."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from cli.dashboard.render import database, page, waiting
 from cli.database import connect
-from cli.doctor.checks import endpoint_url, of_data_api, of_database, of_stripe
+from cli.doctor.checks import endpoint_url, of_data_api, of_database, of_security, of_stripe
 from cli.doctor.files import files
 from cli.findings import Finding, Result, Skipped, finding_of
 from worker.errors import BillingError
@@ -96,6 +96,7 @@ def _elsewhere(environment: Mapping[str, str], url: str) -> Iterator[Check]:
     yield "project files", lambda: files(Path())
     settings = Settings.from_env({**environment, "POSTGRES_URL": url})
     with connect(url) as conn:
+        yield from of_security(conn)
         yield from of_stripe(conn, settings, environment.get("WEBHOOK_URL") or endpoint_url(Path()))
     api_url, key = environment.get("SUPABASE_URL"), environment.get("SUPABASE_PUBLISHABLE_KEY")
     yield "Data API", lambda: of_data_api(api_url, key)

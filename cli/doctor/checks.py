@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cli.commands.webhook import webhook_url
 from cli.database import Connection, connect, setting
-from cli.doctor import database, stripe_checks
+from cli.doctor import database, security, stripe_checks
 from cli.doctor.files import files
 from cli.findings import Result, Skipped, finding_of
 from cli.output import CliError
@@ -47,6 +47,31 @@ def of_database(conn: Connection) -> Iterator[tuple[str, Check]]:
     """What only the database is asked about."""
     for name, check in database.CHECKS.items():
         yield name, lambda check=check: database.run(conn, check)
+
+
+def security_checks() -> Iterator[tuple[str, Check]]:
+    """The same of `till doctor --security`: whether the doors are shut."""
+    with connect() as conn:
+        yield from of_security(conn)
+        yield "Data API (tried)", lambda: of_outsiders(conn)
+
+
+def of_security(conn: Connection) -> Iterator[tuple[str, Check]]:
+    """What the database is asked about, and what is tried there."""
+    for name, check in security.CHECKS.items():
+        yield name, lambda check=check: database.run(conn, check)
+    for name, check in security.TRIALS.items():
+        yield name, lambda check=check: database.run(conn, check, read_only=False)
+
+
+def of_outsiders(conn: Connection) -> Iterable[Result]:
+    """What a visitor, and a user whose token is given, get from the Data API."""
+    url, key = _setting("SUPABASE_URL"), _setting("SUPABASE_PUBLISHABLE_KEY")
+    if not url or not key:
+        return [Skipped("data_api", "SUPABASE_URL and SUPABASE_PUBLISHABLE_KEY are not set")]
+    from cli.doctor.data_api import outsider
+
+    return list(outsider(conn, url, key, os.environ.get("SUPABASE_USER_TOKEN")))
 
 
 def environment() -> Settings:

@@ -279,11 +279,12 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def run(conn: Connection, check: Check) -> list[Finding]:
+def run(conn: Connection, check: Check, *, read_only: bool = True) -> list[Finding]:
     """The findings of a check; one that Postgres refuses is a finding itself."""
     try:
-        with conn.transaction():
-            conn.execute("set transaction read only")
+        with conn.transaction(force_rollback=True):
+            if read_only:
+                conn.execute("set transaction read only")
             return list(check(conn))
     except psycopg.errors.InsufficientPrivilege as error:
         return [_refused(error, "connect as postgres, which owns the schema")]

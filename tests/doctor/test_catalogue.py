@@ -6,7 +6,9 @@ from typing import LiteralString
 import psycopg
 import pytest
 
+from cli.doctor import rights
 from cli.doctor.catalogue import SHIPPED, compare, read_catalogue, shipped_catalogue
+from cli.doctor.rights import read_rights, shipped_rights
 from tests.support import Database
 
 
@@ -20,6 +22,18 @@ def test_the_catalogue_is_as_shipped(
     if pytestconfig.getoption("update_snapshots"):
         SHIPPED.write_text(json.dumps(held, indent=0) + "\n", encoding="utf-8")
     assert held == shipped_catalogue(), "if that is meant, `make snapshots`"
+
+
+@pytest.mark.parametrize("project", ["database", "database_of_older_project"])
+def test_the_rights_are_as_shipped(
+    project: str, request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> None:
+    database: Database = request.getfixturevalue(project)
+    with database.connect() as conn:
+        held = read_rights(conn)
+    if pytestconfig.getoption("update_snapshots"):
+        rights.SHIPPED.write_text(rights.as_json(held), encoding="utf-8")
+    assert json.loads(rights.as_json(held)) == shipped_rights(), "if that is meant, `make snapshots`"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ VARIABLES: dict[str, dict[str, str]] = {
         "WEBHOOK_URL": "The webhook endpoint's URL, for `till webhook` and `till doctor` outside a linked Supabase project.",
         "FUNCTIONS_URL": "Where `till deploy --check` finds the edge functions outside a linked Supabase project; the local stack sets it.",
         "SUPABASE_PUBLISHABLE_KEY": "The project's publishable key: `till doctor` reads with it as a visitor does.",
+        "SUPABASE_USER_TOKEN": "A user's access token: `till doctor --security` tries with it what a signed-in user must not do.",
         "DATABASE_URL": "The local stack's database as superuser; set by it.",
         "TILL_STATE": "Directory of the local stack's state. Default: `.till/` of the current directory.",
         "TILLBASE_POSTGRES": "Version of PostgreSQL of the local stack and of the tests: `17` (default), `15`, `16` or `18`.",
