@@ -16,11 +16,11 @@ from simulator.oracle.facts import (
     Price,
     Return,
     Sale,
-    Spend,
     State,
     Subscription,
     months_after,
 )
+from simulator.oracle.spends import Spend
 
 JANUARY = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp())
 
