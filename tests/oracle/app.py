@@ -37,7 +37,8 @@ class App:
 
     def steps(self, draw: Random, names: list[str]) -> list[str]:
         """What else happens in a life, between its steps."""
-        more = ["spend"] * (3 if self.overage or self.has_work or self.has_budgets else 0)
+        more = ["spend"] * (3 if self.has_work or self.has_budgets else 0)
+        more += ["spend", "wait"] * (3 if self.overage else 0)
         more += ["budget"] * (2 if self.has_budgets else 0)
         more += [] if self.confirms_at_once else ["confirm"]
         for name in more:
@@ -47,7 +48,7 @@ class App:
     def spend(self, draw: Random, now: int, amount: int) -> Spend:
         """About so many credits: as they are or as work, by somebody or nobody."""
         actor = None
-        if self.has_budgets:
+        if self.has_budgets and (self.overage is None or draw.random() < 0.5):
             actor = draw.choice([None, TEAM, MEMBER, AGENT, AGENT, "agent:painter", "key:7"])
         if not self.has_work or draw.random() < 0.3:
             return Spend(now, amount, actor)

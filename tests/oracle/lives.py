@@ -520,9 +520,9 @@ class Life:
         self.stripe.wait(2)
         self.lived(self)
         amount = int(self.credits().available * draw.choice([0.3, 0.7, 0.9, 1]))
-        if self.app.overage is not None and draw.random() < 0.6:
+        if self.app.overage is not None and draw.random() < 0.8:
             limit = self.oracle().overages.limit(self.stripe.now)
-            amount = self.credits().available + draw.choice([limit // 3, limit, limit + 1])
+            amount = self.credits().available + draw.choice([limit // 3, limit // 2, limit, limit + 1])
         if not amount:
             raise Refused("there is nothing to spend")
         self.spent.append(self.app.spend(draw, self.stripe.now, amount))
