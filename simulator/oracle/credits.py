@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from simulator.oracle import free
 from simulator.oracle.facts import (
     DAY,
     Dispute,
@@ -27,7 +28,6 @@ from simulator.oracle.facts import (
     date_of,
     months_after,
 )
-from simulator.oracle import free
 from simulator.oracle.ledger import Ledger, Lot
 from simulator.oracle.overage import Overages
 from simulator.oracle.returns import AT_ONCE, Part, Piece, gone, standing

@@ -1,8 +1,8 @@
 """Overage: how far spends may go below zero, and what of that is billed.
 
 The highest limit of the plans of a subscription that is active (or past due) and not paused counts. What is billed is
-what is owed when a month of credits ends, and at most what spends of that month owe; at once when the subscription ends,
-has no overage any more, or begins its months anew.
+what is owed when a month of credits ends, and at most what spends of that month owe; at once when the subscription
+ends, has no overage any more, or begins its months anew.
 """
 
 from dataclasses import dataclass, field, replace

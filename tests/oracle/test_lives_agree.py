@@ -155,7 +155,7 @@ class Project:
         return bool(work(self.shop.worker, Overages(stripe.access()), "overage"))
 
     def act(self, life: lives.Life) -> None:
-        """What the app does now: budgets that are set, a user who confirms, what is spent; once, also if it is repeated."""
+        """What the app does now: it sets budgets, its user confirms, it spends, and repeats what succeeded."""
         for budget in life.budgets[self.budgets :]:
             self.set_budget(budget)
         self.budgets = len(life.budgets)

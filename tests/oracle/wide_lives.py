@@ -12,8 +12,8 @@ from typing import Any
 from simulator.oracle.credits import Rules
 from simulator.oracle.facts import DAY
 from stripe_local.resources.pricing import prorated
-from tests.oracle.in_process import Refused
 from tests.oracle.app import App
+from tests.oracle.in_process import Refused
 from tests.oracle.lives import ALWAYS, MONTH, THEMES, Life, Rhythm, Step, with_more_steps
 
 WEEK: Rhythm = ("week", 1)
