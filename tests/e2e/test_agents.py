@@ -1,4 +1,4 @@
-"""32 agents of three members spend a team's credits at once, over HTTP: exact at the team, each member and each agent."""
+"""32 agents of three members spend a team's credits at once, over HTTP: exact at the team, each member, each agent."""
 
 import json
 import threading

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 
 from devstack.scaffold import DefaultGrants
 from simulator.oracle.credits import Oracle
-from simulator.oracle.facts import DAY
+from simulator.oracle.facts import DAY, FreeRule
 from simulator.oracle.ledger import Ledger
 from simulator.oracle.spends import Budget, Spend, Work
 from tests.databases import Databases
@@ -116,7 +116,7 @@ class Project:
         self._pass_time(stripe.now)
 
     def _deliver(self, now: int, events: list[Event]) -> None:
-        self._set_clock(now)
+        self.set_clock(now)
         self.shop.receive(*events)
         self.shop.drain()
 
@@ -125,22 +125,22 @@ class Project:
         before = None
         while (due := self.shop.value(NEXT_DUE, now)) is not None and due != before:
             before = due
-            self._set_clock(due)
+            self.set_clock(due)
             self.shop.app.execute("select billing.expire_due_credits()")
             self.shop.app.execute("select billing.allocate_due_credits()")
             self.shop.app.execute("select billing.claim_due_overages()")
-        self._set_clock(now)
+        self.set_clock(now)
         self.shop.app.execute("select billing.allocate_due_credits()")
         self.shop.app.execute("select billing.expire_due_credits()")
 
-    def _set_clock(self, now: int) -> None:
+    def set_clock(self, now: int) -> None:
         if not self.by_clock:
             self.admin.execute("update billing.clock set ahead_by = to_timestamp(%s) - now()", [now])
 
     def follow(self, life: lives.Life) -> None:
         """What happened since it was told last; then both must have the same, and the app spends."""
         self._hear(life)
-        while life.app.overage is not None and self._bill(life.stripe):
+        while life.app.overage is not None and self.bill(life.stripe):
             self._hear(life)
         self.compare(life)
 
@@ -149,7 +149,7 @@ class Project:
         new, self.told = events[self.told :], len(events)
         self.tell(life.stripe, new)
 
-    def _bill(self, stripe: Stripe) -> bool:
+    def bill(self, stripe: Stripe) -> bool:
         """The worker bills overages, a step each; whether there were any."""
         make_jobs_due(self.admin)
         return bool(work(self.shop.worker, Overages(stripe.access()), "overage"))
@@ -178,6 +178,12 @@ class Project:
                 names, values = names[:1], values[:1]
         function = "set_credit_limits" if budget.actor is None else "set_budget"
         call(self.shop.app, function, **dict(zip(names, values, strict=True)))
+
+    def give_for_free(self, rule: FreeRule) -> None:
+        call(
+            self.shop.app, "set_free_credits", name=rule.name, credits=rule.credits, every=rule.every,
+            expires=rule.expires, until_subscribed=rule.until_subscribed, once_per_person=rule.once_per_person,
+        )  # fmt: skip
 
     def confirm(self) -> None:
         self.is_confirmed = True
@@ -340,7 +346,7 @@ class Stage:
             )
             project = Project(shop, admin, UUID(int=0), version, getattr(life, "by_clock", False))
             if life.spends:
-                project._set_clock(life.born)
+                project.set_clock(life.born)
             self._open(project, life)
             shop.app.execute("select billing.link_customer(%s, %s)", [project.account, life.customer])
             yield project
@@ -349,10 +355,7 @@ class Stage:
         """What the app has set up when its user signs up."""
         app = project.shop.app
         for rule in life.app.free_rules:
-            call(
-                app, "set_free_credits", name=rule.name, credits=rule.credits, every=rule.every, expires=rule.expires,
-                until_subscribed=rule.until_subscribed, once_per_person=rule.once_per_person,
-            )  # fmt: skip
+            project.give_for_free(rule)
         for operation in OPERATIONS if life.app.has_work else ():
             rates = {
                 name: {"credits": rate.numerator, "per": rate.denominator}
