@@ -5,6 +5,7 @@ too: that is how a failing one is made small. What Stripe refuses does not happe
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
@@ -380,6 +381,7 @@ class Life:
             self.stripe.post(path, pause_collection={"behavior": kind})
         for _ in range(2):
             self._tell()
+            self._spend_on_account(draw)
             self._wait(draw)
         self._tell()
         current = self.stripe.world.store.get("subscription", subscription["id"])
@@ -401,6 +403,7 @@ class Life:
         self._card("pm_card_chargeCustomerFail")
         self._wait(draw)
         self._tell()
+        self._spend_on_account(draw)
         self._card("pm_card_visa")
         return self._pay(draw)
 
@@ -528,6 +531,13 @@ class Life:
         self.spent.append(self.app.spend(draw, self.stripe.now, amount))
         self.paid(self)
         return f"{self.spent[-1]} → {self.oracle().outcomes[-1]}"
+
+    def _spend_on_account(self, draw: Random) -> None:
+        """Where there may be overage or not: while a subscription is paused or not paid."""
+        if self.app.overage is not None:
+            with suppress(Refused):
+                self.told[-1:] = [f"{self._date()} meanwhile spends {self._spend(draw)}", self.told[-1]]
+            self.stripe.wait(60)
 
     def _budget(self, draw: Random) -> str:
         """A budget or the account's cap is set anew, in the middle of its period."""

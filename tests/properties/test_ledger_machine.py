@@ -829,7 +829,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def gets_overage(self, limit: int) -> None:
         """As a plan gives it: beside the overdraft the larger counts."""
         self.admin.execute(
-            "update billing.credit_balances set overage_limit = %s where account_id = %s", [limit, self.account]
+            "update billing.credit_balances set overage_limit = %s where account_id = %s",
+            [limit, self.account],
         )
         self.model.overage_limit = limit
 
