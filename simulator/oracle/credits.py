@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from simulator.oracle import free
 from simulator.oracle.facts import (
     DAY,
     Dispute,
@@ -24,12 +25,13 @@ from simulator.oracle.facts import (
     Line,
     Price,
     Sale,
-    Spend,
     date_of,
     months_after,
 )
 from simulator.oracle.ledger import Ledger, Lot
+from simulator.oracle.overage import Overages
 from simulator.oracle.returns import AT_ONCE, Part, Piece, gone, standing
+from simulator.oracle.spends import MORE_THAN_HELD, NOT_ENOUGH, Budget, Spend, Tree
 from simulator.oracle.worth import Share, Worth, bucket, expiry
 
 WAITING = ("paused", "unpaid", "incomplete", "incomplete_expired")
@@ -46,12 +48,24 @@ class Rules:
 
 
 class Oracle:
-    def __init__(self, facts: Facts, spends: Sequence[Spend] = (), rules: Rules | None = None) -> None:
+    """`outcomes`: of each spend by now the credits that it took, or the code that refused it."""
+
+    def __init__(
+        self,
+        facts: Facts,
+        spends: Sequence[Spend] = (),
+        rules: Rules | None = None,
+        budgets: Sequence[Budget] = (),
+    ) -> None:
         self.facts = facts
         self.spends = sorted(spends, key=lambda spend: spend.at)
         self.rules = rules or Rules()
         self.worth = Worth(facts)
         self.ledger = Ledger()
+        self.budgets = Tree(budgets)
+        self.overages = Overages(facts, self.ledger)
+        self.outcomes: list[int | str] = []
+        self._free: list[free.Grant] = []
         self.now = 0
         self._released: set[Share] = set()
         # (subscription, moment) → item → granted so far; and what was asked for below zero.
@@ -75,9 +89,11 @@ class Oracle:
 
     def at(self, now: int) -> Ledger:
         """The account's credits at a moment."""
-        for moment in sorted(moment for moment in self._moments() if moment <= now):
+        self._free = sorted(free.grants(self.facts, now), key=lambda grant: grant.at)
+        for moment in [*sorted(moment for moment in self._moments() if moment <= now), now]:
+            while (end := self.overages.next_end) is not None and end < moment:
+                self._step(end)
             self._step(moment)
-        self._step(now)
         return self.ledger
 
     def _moments(self) -> set[int]:
@@ -92,11 +108,14 @@ class Oracle:
                 dispute.opened_at,
                 dispute.opened_at if dispute.closed_at is None else dispute.closed_at,
             }
+        found |= {grant.at for grant in self._free}
         return found | {spend.at for spend in self.spends}
 
     def _step(self, now: int) -> None:
         self.now = now
         self.ledger.lapse(now)
+        self.overages.judge(now)
+        self._give_free()
         self._give_initial()
         self._give_trials()
         self._give_packs()
@@ -105,8 +124,36 @@ class Oracle:
         self._settle_claims()
         self._settle_slots()
         self._freeze()
+        self.ledger.repay()
         while self.spends and self.spends[0].at <= now:
-            self.ledger.spend(self.spends.pop(0).amount, now)
+            self.outcomes.append(self._spend(self.spends.pop(0)))
+
+    # What the app spends
+
+    def _spend(self, spend: Spend) -> int | str:
+        """The credits that it takes, or why it takes none: too few, the account's cap, then a budget."""
+        work, amount, owes = spend.work, spend.amount, self.overages.limit(spend.at)
+        if work is not None:
+            amount = work.operation.cost(work.used)
+            if work.held is not None:
+                held = work.operation.cost(work.held)
+                refusal = self._refusal(spend, held, 0)
+                if refusal is None and amount > held and work.policy == "refuse":
+                    refusal = MORE_THAN_HELD
+                if refusal is not None:
+                    return refusal
+                return self._charge(spend, min(amount, held) if work.policy == "clip" else amount)
+        return self._refusal(spend, amount, owes) or self._charge(spend, amount)
+
+    def _refusal(self, spend: Spend, amount: int, owes: int) -> str | None:
+        if amount and amount > self.ledger.balance - self.ledger.frozen + owes:
+            return NOT_ENOUGH
+        return self.budgets.refusal(spend.actor, amount, spend.at) if amount else None
+
+    def _charge(self, spend: Spend, amount: int) -> int:
+        self.budgets.charged.append((spend.at, spend.actor, amount))
+        self.ledger.spend(amount, spend.at)
+        return amount
 
     # What time gives and takes
 
@@ -368,6 +415,12 @@ class Oracle:
                 )
                 self.ledger.grant(lot, self.now, less_carried=False)
 
+    def _give_free(self) -> None:
+        while self._free and self._free[0].at <= self.now:
+            grant = self._free.pop(0)
+            lot = Lot("free_credits", grant.rule.credits, 0, 0, expires_at=grant.expires_at)
+            self.ledger.grant(lot, self.now, less_carried=False)
+
     def _give_initial(self) -> None:
         known = [
             paid
@@ -543,7 +596,7 @@ class Oracle:
                 back = min(part, amount)
                 lot.asked -= back
                 if is_taken:
-                    lot.give(back, self.now)
+                    self.ledger.put(lot, back, self.now)
                 amount -= back
                 if back < part:
                     asked.append((lot, part - back))

@@ -1,4 +1,4 @@
-"""What Stripe says of one account, as plain values: the oracle's only input besides what the app spent.
+"""What Stripe and the project say of one account, as plain values: the oracle's only input besides what the app spent.
 
 Times are seconds since 1970 in UTC, money is in minor units.
 """
@@ -157,9 +157,24 @@ class Dispute:
 
 
 @dataclass(frozen=True)
-class Spend:
-    at: int
-    amount: int
+class FreeRule:
+    """Credits without a subscription: `every` once, day, week or month; `expires` period_end, never or "30 days"."""
+
+    name: str
+    credits: int
+    every: str
+    expires: str
+    until_subscribed: bool = False
+    once_per_person: bool = True
+
+
+@dataclass(frozen=True)
+class User:
+    """Who owns the account. `is_somebody_known`: another account of the same person signed up before."""
+
+    signed_up_at: int = 0
+    confirmed_at: int | None = 0
+    is_somebody_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,3 +189,5 @@ class Facts:
     sales: tuple[Sale, ...] = ()
     returns: tuple[Return, ...] = ()
     disputes: tuple[Dispute, ...] = ()
+    user: User = field(default_factory=User)
+    free_rules: tuple[FreeRule, ...] = ()

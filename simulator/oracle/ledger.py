@@ -65,11 +65,13 @@ class Ledger:
     lots: list[Lot] = field(default_factory=list[Lot])
     # What later credits of the account give less.
     carried: int = 0
-    refused_spends: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    # What was spent that no lot could pay, and is not repaid yet; and when how much of it was made.
+    debt: int = 0
+    debts: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     @property
     def balance(self) -> int:
-        return sum(lot.remaining for lot in self.lots)
+        return sum(lot.remaining for lot in self.lots) - self.debt
 
     @property
     def frozen(self) -> int:
@@ -77,7 +79,7 @@ class Ledger:
 
     @property
     def available(self) -> int:
-        return self.balance - self.frozen
+        return max(self.balance - self.frozen, 0)
 
     def grant(self, lot: Lot, now: int, *, less_carried: bool) -> None:
         """Add a lot; what is carried is set against it first."""
@@ -88,15 +90,22 @@ class Ledger:
             lot.granted -= kept_back
         lot.number = len(self.lots)
         lot.remaining = 0
-        lot.give(lot.granted, now)
+        self.put(lot, lot.granted, now)
         self.lots.append(lot)
+
+    def put(self, lot: Lot, amount: int, now: int) -> None:
+        """What comes to a lot repays what is owed first."""
+        repaid = min(self.debt, amount)
+        self.debt -= repaid
+        lot.spent += repaid
+        lot.give(amount - repaid, now)
 
     def give_less_reduced(self, amount: int, now: int) -> None:
         """What was kept back for what is not carried after all goes to the lots that lack it, the newest first."""
         for lot in reversed(self.lots):
             part = min(amount, lot.kept_back)
             lot.granted += part
-            lot.give(part, now)
+            self.put(lot, part, now)
             amount -= part
 
     def lapse(self, now: int) -> None:
@@ -106,15 +115,25 @@ class Ledger:
                 lot.remaining = lot.frozen = 0
 
     def spend(self, amount: int, now: int) -> None:
-        """All or nothing, the soonest expiry first, then the oldest."""
-        if amount > self.available:
-            self.refused_spends.append((now, amount))
-            return
-        for lot in sorted(self.lots, key=lambda lot: (lot.expires_at or NEVER, lot.number)):
-            part = min(amount, lot.remaining - lot.frozen)
-            lot.remaining -= part
-            lot.spent += part
-            amount -= part
+        """The soonest expiry first, then the oldest; what lots cannot pay becomes debt."""
+        debt = self._use(amount)
+        if debt:
+            self.debt += debt
+            self.debts.append((now, debt))
+
+    def repay(self) -> None:
+        """What has come free repays what is owed."""
+        self.debt = self._use(self.debt)
+
+    def _use(self, amount: int) -> int:
+        """Take from lots in the order of spending; what they lack."""
+        if amount:
+            for lot in sorted(self.lots, key=lambda lot: (lot.expires_at or NEVER, lot.number)):
+                part = min(amount, lot.remaining - lot.frozen)
+                lot.remaining -= part
+                lot.spent += part
+                amount -= part
+        return amount
 
     def take(self, lots: Iterable[Lot], amount: int) -> list[tuple[Lot, int]]:
         """Take as much as is unspent of lots, in their order."""

@@ -13836,7 +13836,7 @@ comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grant
 -- so voids, refunds and disputes of the invoice need nothing here.
 --
 -- A period ends with the account's month of credits (of a plan by days or weeks: with its own period), and at once when the
--- subscription ends or no longer has overage. Only functions write; owners and administrators of the account read.
+-- subscription ends, no longer has overage, or begins its months anew. Only functions write; owners and administrators of the account read.
 
 create table billing.overage_periods (
     account_id uuid primary key references billing.accounts (id),
@@ -14179,9 +14179,19 @@ begin
         select plans.* into v_plan from billing.plans where plans.stripe_price_id = v_period.stripe_price_id;
         select subscriptions.billing_cycle_anchor into v_anchor from billing.subscriptions
         where subscriptions.stripe_subscription_id = v_period.stripe_subscription_id;
-        while v_period.period_end <= v_time loop
+        loop
+            -- If its months begin anew (another anchor), the interrupted one ends where they begin.
+            if v_period.period_end <> billing._overage_period_end(
+                v_plan, v_anchor, v_period.period_end - interval '1 microsecond'
+            ) then
+                v_period.period_end := least(
+                    v_period.period_end,
+                    case when v_anchor > v_period.period_start and v_anchor < v_time then v_anchor else v_time end
+                );
+            end if;
+            exit when v_period.period_end > v_time;
             perform billing._claim_overage(v_period, least(v_period.period_end, v_now));
-            v_period.counted_from := least(v_period.period_end, v_now);
+            v_period.counted_from := greatest(v_period.counted_from, least(v_period.period_end, v_now));
             v_period.period_start := v_period.period_end;
             v_period.period_end := billing._overage_period_end(v_plan, v_anchor, v_period.period_end);
         end loop;

@@ -13,6 +13,7 @@ from stripe_local.resources.account import run_until
 from stripe_local.store import Object
 from stripe_local.world import World
 from worker.events.fetch import StripeReader
+from worker.stripe_api import StripeAccess
 
 KEY = "sk_test_oracle"
 
@@ -74,6 +75,10 @@ class Stripe:
         """What the worker reads objects with."""
         return _Reader(self)
 
+    def access(self) -> StripeAccess:
+        """What the worker's jobs ask Stripe with."""
+        return _Access(self)
+
 
 class _Http(stripe.RequestsClient):
     def __init__(self, local: Stripe) -> None:
@@ -91,6 +96,12 @@ class _Reader(StripeReader):
     def __init__(self, local: Stripe) -> None:
         super().__init__(KEY, None)
         self._stripe.client = stripe.StripeClient(KEY, http_client=_Http(local))
+
+
+class _Access(StripeAccess):
+    def __init__(self, local: Stripe) -> None:
+        super().__init__(KEY, None)
+        self.client = stripe.StripeClient(KEY, http_client=_Http(local))
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ def kinds(life: Life) -> set[str]:
         *_of_packs(life),
         *_of_money_back(life),
         *_of_the_rest(life),
+        *_of_app(life),
     }
 
 
@@ -124,6 +125,26 @@ def _of_the_rest(life: Life) -> Iterator[str]:
     if isinstance(life, WideLife) and life.by_clock:
         yield "the database follows a test clock"
     yield "events in order, the app spends" if life.spends else "events late and shuffled"
+
+
+def _of_app(life: Life) -> Iterator[str]:
+    oracle = life.oracle()
+    for lot in oracle.ledger.lots:
+        if lot.kind == "free_credits":
+            yield "free credits without a subscription"
+    if life.app.is_somebody_known and life.app.free_rules:
+        yield "free credits of a person with another account"
+    if oracle.ledger.debts:
+        yield "spent beyond what there was"
+    if oracle.overages.claimed:
+        yield "overage billed"
+    for spend, outcome in zip(life.spent, oracle.outcomes, strict=True):
+        if isinstance(outcome, str):
+            yield f"spend refused with {outcome}"
+        if spend.work is not None:
+            yield "work " + ("charged" if spend.work.held is None else f"held, {spend.work.policy}")
+        if spend.actor is not None:
+            yield "spent by somebody with a budget"
 
 
 def _events(life: Life) -> Iterator[dict[str, object]]:

@@ -5,18 +5,23 @@ too: that is how a failing one is made small. What Stripe refuses does not happe
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from simulator.oracle.credits import Oracle, Rules
-from simulator.oracle.facts import DAY, Facts, Spend
+from simulator.oracle.facts import DAY, Facts, User
 from simulator.oracle.ledger import Ledger
+from simulator.oracle.overage import Overages
 from simulator.oracle.reading import read
+from simulator.oracle.spends import Budget, Spend
+from tests.oracle.app import PARENTS, App, draw_app
 from tests.oracle.in_process import Refused, Stripe
 
 HOUR = 3_600
+DRAFT_SECONDS = 600
 # Where months end is where calendars go wrong.
 BIRTHDAYS = [
     datetime(2027, 1, 31, 12, 0, 7, tzinfo=UTC),
@@ -43,6 +48,9 @@ RHYTHMS: list[tuple[list[Rhythm], int]] = [
 ]
 
 
+AnyLife = TypeVar("AnyLife", bound="Life")
+
+
 @dataclass(frozen=True)
 class Step:
     name: str
@@ -62,6 +70,8 @@ class Life:
     lived: Callable[["Life"], None] = lambda life: None
     paid: Callable[["Life"], None] = lambda life: None
     spent: list[Spend] = field(default_factory=list[Spend])
+    budgets: list[Budget] = field(default_factory=list[Budget])
+    confirmed_at: int | None = None
     told: list[str] = field(default_factory=list[str])
 
     def __post_init__(self) -> None:
@@ -72,7 +82,10 @@ class Life:
         self.plans: list[dict[str, Any]] = []
         self.extras: list[dict[str, Any]] = []
         self.packs: list[dict[str, Any]] = []
+        self.app = draw_app(self.seed, self.days) if self.spends else App()
+        self.born = self.stripe.now
         self._open_shop(draw)
+        self._set_up()
         self.customer: str = self.stripe.post(
             "customers",
             email="ada@example.com",
@@ -80,6 +93,16 @@ class Life:
             payment_method="pm_card_visa",
             invoice_settings={"default_payment_method": "pm_card_visa"},
         )["id"]
+
+    def _set_up(self) -> None:
+        """The user's address is confirmed or not yet, and there are budgets or none."""
+        self.confirmed_at = self.born if self.app.confirms_at_once else None
+        if self.app.has_budgets:
+            draw = Random(f"budgets {self.seed}")
+            self.budgets += [
+                replace(self.app.budget(draw, self.born), actor=actor, parent=parent)
+                for actor, parent in PARENTS.items()
+            ]
 
     # What is sold
 
@@ -92,6 +115,7 @@ class Life:
         if draw.random() < 0.2:
             policies["credits_on_proration"] = "none"
         self.policies = policies
+        overage = self._overage()
         initial = {"initial_credits": "50"} if draw.random() < 0.4 else {}
         trial = {"trial_credits": "10"} if draw.random() < 0.5 else {}
         for name, amount, credits in (
@@ -106,7 +130,11 @@ class Life:
                     self._price(
                         product,
                         amount * times // 30,
-                        {"monthly_credits": str(credits)} | policies | initial | trial,
+                        {"monthly_credits": str(credits)}
+                        | policies
+                        | initial
+                        | trial
+                        | overage.get(name, {}),
                         recurring={"interval": interval, "interval_count": count},
                     )
                 )
@@ -118,6 +146,18 @@ class Life:
         for credits, more in ((501, {}), (200, {"pack_expires_after": "90 days"})):
             product = self.stripe.post("products", name=f"{credits} credits")["id"]
             self.packs.append(self._price(product, 700, {"pack_credits": str(credits)} | more))
+
+    def _overage(self) -> dict[str, dict[str, str]]:
+        """What plans say of overage, by their names; the pack that bills it."""
+        if self.app.overage is None:
+            return {}
+        credits, limit = self.app.overage
+        product = self.stripe.post("products", name="Overage")["id"]
+        pack = self._price(product, 3 * credits, {"pack_credits": str(credits)})["id"]
+        return {
+            name: {"overage_limit": str(times * limit), "overage_pack": pack}
+            for name, times in (("Basic", 1), ("Pro", 2))
+        }
 
     def _price(self, product: str, amount: int, metadata: dict[str, str], **more: Any) -> dict[str, Any]:
         return self.stripe.post(
@@ -154,11 +194,18 @@ class Life:
         return datetime.fromtimestamp(self.stripe.now, UTC).isoformat()[:19]
 
     def facts(self) -> Facts:
-        return read(self.stripe.world)
+        user = User(self.born, self.confirmed_at, self.app.is_somebody_known)
+        return replace(read(self.stripe.world), user=user, free_rules=self.app.free_rules)
+
+    def oracle(self) -> Oracle:
+        """What the oracle knows as of now."""
+        oracle = Oracle(self.facts(), self.spent, self.rules, self.budgets)
+        oracle.at(self.stripe.now)
+        return oracle
 
     def credits(self) -> Ledger:
         """What the oracle says that the account has now."""
-        return Oracle(self.facts(), self.spent, self.rules).at(self.stripe.now)
+        return self.oracle().ledger
 
     def returned(self) -> set[str]:
         """The invoices and sales that money came back of."""
@@ -212,8 +259,21 @@ class Life:
 
     def _wait(self, draw: Random) -> str:
         seconds = int(draw.choice([0.2, 0.5, 1, 1, 1.6, 2.3]) * self.days * DAY) + draw.randrange(HOUR)
-        self.stripe.wait(seconds)
+        target = self.stripe.now + seconds
+        while (end := self._draft_at(target)) is not None:
+            self.stripe.wait(end - self.stripe.now)
+            self._tell()
+        self.stripe.wait(max(target - self.stripe.now, 1))
         return f"{seconds / DAY:.1f} days"
+
+    def _draft_at(self, until: int) -> int | None:
+        """Before then: some minutes after the next end of a month with overage, while the renewal is a draft."""
+        if not self.app.is_punctual or self.app.overage is None:
+            return None
+        overages = Overages(self.facts(), Ledger())
+        overages.judge(self.stripe.now - DRAFT_SECONDS)
+        end = overages.next_end
+        return None if end is None or end + DRAFT_SECONDS >= until else end + DRAFT_SECONDS
 
     def _subscribe(self, draw: Random) -> str:
         rhythm = draw.choice(self.rhythms)
@@ -321,6 +381,7 @@ class Life:
             self.stripe.post(path, pause_collection={"behavior": kind})
         for _ in range(2):
             self._tell()
+            self._spend_on_account(draw)
             self._wait(draw)
         self._tell()
         current = self.stripe.world.store.get("subscription", subscription["id"])
@@ -342,6 +403,7 @@ class Life:
         self._card("pm_card_chargeCustomerFail")
         self._wait(draw)
         self._tell()
+        self._spend_on_account(draw)
         self._card("pm_card_visa")
         return self._pay(draw)
 
@@ -461,11 +523,39 @@ class Life:
         self.stripe.wait(2)
         self.lived(self)
         amount = int(self.credits().available * draw.choice([0.3, 0.7, 0.9, 1]))
+        if self.app.overage is not None and draw.random() < 0.8:
+            limit = self.oracle().overages.limit(self.stripe.now)
+            amount = self.credits().available + draw.choice([limit // 3, limit // 2, limit, limit + 1])
         if not amount:
             raise Refused("there is nothing to spend")
-        self.spent.append(Spend(self.stripe.now, amount))
+        self.spent.append(self.app.spend(draw, self.stripe.now, amount))
         self.paid(self)
-        return f"{amount}"
+        return f"{self.spent[-1]} → {self.oracle().outcomes[-1]}"
+
+    def _spend_on_account(self, draw: Random) -> None:
+        """Where there may be overage or not: while a subscription is paused or not paid."""
+        if self.app.overage is not None:
+            with suppress(Refused):
+                self.told[-1:] = [f"{self._date()} meanwhile spends {self._spend(draw)}", self.told[-1]]
+            self.stripe.wait(60)
+
+    def _budget(self, draw: Random) -> str:
+        """A budget or the account's cap is set anew, in the middle of its period."""
+        self.stripe.wait(2)
+        self.lived(self)
+        self.budgets.append(self.app.budget(draw, self.stripe.now))
+        self.paid(self)
+        return f"{self.budgets[-1]}"
+
+    def _confirm(self, draw: Random) -> str:
+        """The user confirms the address."""
+        if self.confirmed_at is not None:
+            raise Refused("it is confirmed")
+        self.stripe.wait(2)
+        self.lived(self)
+        self.confirmed_at = self.stripe.now
+        self.paid(self)
+        return ""
 
 
 ALWAYS = {
@@ -497,4 +587,13 @@ def random_life(seed: int) -> Life:
     weights = ALWAYS | THEMES[theme] | ({"spend": 4} if spends else {})
     names = draw.choices(list(weights), list(weights.values()), k=draw.randrange(4, 13))
     steps = [Step(name, draw.randrange(10**9)) for name in ("subscribe", "wait", *names, "wait")]
-    return Life(seed, steps, spends, theme)
+    return with_more_steps(Life(seed, steps, spends, theme))
+
+
+def with_more_steps(life: AnyLife) -> AnyLife:
+    """The same with what its app does."""
+    more = Random(f"steps {life.seed}")
+    names = life.app.steps(more, [""] * len(life.steps))
+    steps = iter(list(life.steps))
+    life.steps = [Step(name, more.randrange(10**9)) if name else next(steps) for name in names]
+    return life

@@ -1,26 +1,30 @@
 """The oracle against the worked examples of the rules: figures that anybody can check by hand."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
+from simulator.oracle import free
 from simulator.oracle.credits import Oracle, Rules
 from simulator.oracle.facts import (
     DAY,
     Dispute,
     Facts,
+    FreeRule,
     Invoice,
     Line,
     Price,
     Return,
     Sale,
-    Spend,
     State,
     Subscription,
+    User,
     months_after,
 )
+from simulator.oracle.spends import Budget, Operation, Spend, Tree
 
 JANUARY = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp())
 
@@ -404,3 +408,100 @@ def test_initial_credits_come_with_a_period_that_is_paid_from_its_start() -> Non
     assert story.balance(late) == 0
     story.pay(END, line(plan, 1900, END, months_after(END, 1)))
     assert story.balance(END) == 500
+
+
+# What the app itself gives and spends
+
+OVERAGE = price("overage", None, pack_credits=1)
+PLAN = price("plan", monthly_credits=400, overage_limit=100, overage_pack="price_overage")
+
+
+def test_overage_is_owed_until_it_is_paid_and_billed_once() -> None:
+    """The table of docs/how-to/overage.md."""
+    state = State(JANUARY, "active", JANUARY, prices=("price_plan",))
+    start, end = JANUARY, months_after(JANUARY, 1)
+    renewal = line(PLAN, 1900, end, months_after(JANUARY, 2))
+    bill = Line("il_overage", OVERAGE, 50, end, end, quantity=50)
+    facts = Facts(
+        prices={"price_plan": PLAN},
+        subscriptions={"sub": Subscription("sub", (state,))},
+        invoices=(
+            Invoice("in_0", start, (line(PLAN, 1900, start, end),)),
+            Invoice("in_1", end + 3600, (renewal, bill)),
+        ),
+    )
+    spends = [Spend(at(1), 400), Spend(at(2), 50), Spend(at(3), 51), Spend(at(4), 50)]
+    for now, balance, claimed in (
+        (at(1), 0, []),
+        (at(2), -50, []),
+        (at(3), -50, []),
+        (at(4), -100, []),
+        (end, -100, [100]),
+        (end + 3600, 350, [100]),
+    ):
+        oracle = Oracle(facts, spends)
+        assert oracle.at(now).balance == balance
+        assert [credits for _, credits in oracle.overages.claimed] == claimed
+    assert oracle.outcomes == [400, 50, "TB001", 50]
+
+
+def test_free_credits_come_each_month_and_none_while_there_is_a_subscription() -> None:
+    """It begins on 10 February and ends on 3 March: that month's come on the fourth."""
+    february, march = months_after(JANUARY, 1), months_after(JANUARY, 2)
+    states = (State(at(9, february), "active", february), State(at(2.5, march), "canceled", february))
+    rule = FreeRule("allowance", 20, "month", "period_end", until_subscribed=True)
+    once = FreeRule("welcome", 100, "once", "never")
+    facts = Facts(
+        subscriptions={"sub": Subscription("sub", states)},
+        user=User(JANUARY + 5, JANUARY + 5),
+        free_rules=(rule, once),
+    )
+    given = {"allowance": [JANUARY + 5, february, at(3, march)], "welcome": [JANUARY + 5]}
+    assert {
+        name: [grant.at for grant in free.grants(facts, at(20, march)) if grant.rule.name == name]
+        for name in given
+    } == given
+    assert Oracle(facts).at(at(4, march)).balance == 120
+    alias = replace(facts, user=replace(facts.user, is_somebody_known=True))
+    assert Oracle(alias).at(at(4, march)).balance == 0
+
+
+@pytest.mark.parametrize(
+    ("operation", "quantities", "credits"),
+    [
+        (
+            Operation("chat", {"input": Fraction(1, 4000), "output": Fraction(5, 4000)}, Fraction(20)),
+            (1200, 800),
+            2,
+        ),
+        (Operation("floor", {"input": Fraction(1, 3), "output": Fraction(0)}, rounding="down"), (8, 0), 2),
+        (Operation("half", {"input": Fraction(1, 2), "output": Fraction(0)}, rounding="half_up"), (5, 0), 3),
+        (
+            Operation("least", {"call": Fraction(2), "input": Fraction(0), "output": Fraction(1)}, minimum=5),
+            (0, 1),
+            5,
+        ),
+    ],
+)
+def test_work_costs_its_rates_rounded_once(
+    operation: Operation, quantities: tuple[int, int], credits: int
+) -> None:
+    assert operation.cost(dict(zip(("input", "output"), quantities, strict=True))) == credits
+
+
+def test_a_budget_counts_what_those_below_it_spent_wherever_they_are_now() -> None:
+    budgets = [
+        Budget(JANUARY, "team", 100, "month"),
+        Budget(JANUARY, "member:1", 60, "day", "team"),
+        Budget(JANUARY, "agent:*", 40, "total", "member:1"),
+        Budget(at(2), "agent:*", 40, "total", "team"),
+    ]
+    tree = Tree(budgets, [(at(0.5), "agent:a", 30), (at(1.5), "agent:b", 10), (at(1.6), "member:1", 50)])
+    assert (tree.used("agent:*", at(1.7)), tree.used("member:1", at(1.7)), tree.used("team", at(1.7))) == (
+        40,
+        60,
+        90,
+    )
+    assert tree.used("member:1", at(2.1)) == 0
+    assert tree.refusal("agent:c", 1, at(1.7)) == "TB091"
+    assert (tree.refusal("member:1", 11, at(2.1)), tree.refusal("member:1", 10, at(2.1))) == ("TB091", None)

@@ -12,8 +12,9 @@ from typing import Any
 from simulator.oracle.credits import Rules
 from simulator.oracle.facts import DAY
 from stripe_local.resources.pricing import prorated
+from tests.oracle.app import App
 from tests.oracle.in_process import Refused
-from tests.oracle.lives import ALWAYS, MONTH, THEMES, Life, Rhythm, Step
+from tests.oracle.lives import ALWAYS, MONTH, THEMES, Life, Rhythm, Step, with_more_steps
 
 WEEK: Rhythm = ("week", 1)
 # What is billed, and how many days usually pass.
@@ -39,6 +40,8 @@ class WideLife(Life):
 
     def _open_shop(self, draw: Random) -> None:
         self.by_clock = draw.random() < 0.3
+        if self.by_clock:
+            self.app = App()
         self.rhythms, self.days = draw.choice(RHYTHMS)
         self.rules = Rules(
             initial_credits_per=draw.choice(["product", "product", "account"]),
@@ -53,13 +56,15 @@ class WideLife(Life):
         if self.theme == "rollover":
             self.policies["credits_rollover"] = draw.choice(["none", "periods:1", "periods:2", "cap:30"])
         once = {"initial_credits": "50", "trial_credits": "10"}
+        overage = self._overage()
         self.metered: list[str] = []
         for name, amount, credits in (
             ("Free", 0, draw.choice([0, 25])),
             ("Basic", 1000, 100),
             ("Pro", 1900, 300),
         ):
-            self._sell(name, {"monthly_credits": str(credits)} | self.policies | once, unit_amount=amount)
+            metadata = {"monthly_credits": str(credits)} | self.policies | once | overage.get(name, {})
+            self._sell(name, metadata, unit_amount=amount)
         self._sell("Team", {"monthly_credits": "60"} | self.policies | once, **_tiers(draw))
         self._sell("Usage", {"monthly_credits": "200"} | self.policies, is_metered=True, unit_amount=400)
         self._sell("Extra", {"monthly_credits": "30"} | self.policies, self.extras, unit_amount=500)
@@ -254,4 +259,4 @@ def random_wide_life(seed: int) -> WideLife:
     weights |= {"spend": 4} if spends else {}
     names = draw.choices(list(weights), list(weights.values()), k=draw.randrange(4, 13))
     steps = [Step(name, draw.randrange(10**9)) for name in ("subscribe", "wait", *names, "wait")]
-    return WideLife(seed, steps, spends, theme)
+    return with_more_steps(WideLife(seed, steps, spends, theme))

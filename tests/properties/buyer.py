@@ -13,17 +13,20 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.types.json import Jsonb
 
-from simulator.oracle.facts import DAY
+from simulator.oracle.facts import DAY, User
 from stripe_local.store import Object
 from tests.databases import Databases
 from tests.oracle.in_process import Refused, Stripe
 from tests.oracle.test_lives_agree import Project
 from tests.properties.paid_for import PaidFor, paid_for
 from tests.properties.price_lists import Offers, PriceList, put_on_sale
+from tests.sql.calls import call
 from tests.sql.steps import body, bring
 from tests.support import account_of, create_user
 from tests.worker.conftest import opened
+from worker.jobs.overages import OVERAGE
 
 VERSION = "2026-10-28.endive"
 LONGEST_WAIT = 31 * DAY
@@ -64,6 +67,11 @@ class Buyer:
     customers: int = 0
     links: dict[str, str] = field(default_factory=dict[str, str])
     refundable: Object | None = None
+    others: list[UUID] = field(default_factory=list[UUID])
+    # Work that is held: (hold, credits); and what work cost beyond its hold.
+    holds: list[tuple[UUID, int]] = field(default_factory=list[tuple[UUID, int]])
+    excess: int = 0
+    born: int = 0
 
     @property
     def rate(self) -> Fraction:
@@ -231,6 +239,67 @@ class Buyer:
             )
             self.spent += amount
 
+    def overspend(self, part: Fraction = Fraction(1)) -> None:
+        """All that there is, and as much as the best plan lets it owe, whatever it owes already; or a part of that."""
+        with self._act(f"spends all, and {part} of the most that may be owed"):
+            balance, _ = self._credits()
+            amount = max(balance, 0) + int(self.prices.overage_limit * part)
+            call(self.project.shop.app, "spend_credits", amount=amount, **self._key())
+            self.spent += amount
+
+    def hold_work(self, part: Fraction) -> None:
+        with self._act(f"holds {part} of all for work"):
+            amount = int(self._credits()[0] * part)
+            if amount <= 0:
+                raise Refused("there is nothing to hold")
+            held = call(
+                self.project.shop.app, "hold_work", operation="job", quantities=Jsonb({"units": amount}),
+                expires_in="300 days", **self._key(),
+            )  # fmt: skip
+            self.holds.append((held["id"], amount))
+
+    def settle_work(self, which: int, times: Fraction, on_excess: str) -> None:
+        """The work used so much of what was held, or more."""
+        with self._act(f"settles work {which}, which used {times} of its hold, {on_excess}"):
+            if not self.holds:
+                raise Refused("nothing is held")
+            hold, amount = self.holds[which % len(self.holds)]
+            charge = call(
+                self.project.shop.app, "settle_work", hold_id=hold, usage=Jsonb({"units": int(amount * times)}),
+                on_excess=on_excess, idempotency_key=self._key()["idempotency_key"],
+            )  # fmt: skip
+            self.holds.remove((hold, amount))
+            self.spent += charge["charged"]
+            self.excess += max(charge["charged"] - amount, 0)
+
+    def _key(self) -> dict[str, Any]:
+        return {"account_id": self.project.account, "idempotency_key": f"act-{len(self.acts)}"}
+
+    def sign_up_again(self) -> None:
+        """Another account, with another spelling of the address."""
+        with self._act("signs up again"):
+            user = create_user(self.project.shop.database, f"Buy.er+{len(self.others)}@googlemail.com")
+            self.others.append(account_of(self.project.shop.app, user))
+
+    def have_overage_refunded(self) -> None:
+        """The merchant returns what was paid for overage, and nothing else ends."""
+        with self._act("has the overage refunded"):
+            paid = [
+                invoice["id"]
+                for invoice in self.stripe.world.store.all("invoice")
+                if OVERAGE in invoice["metadata"] and invoice["status"] == "paid"
+            ]
+            charges = [
+                charge
+                for intent in self.stripe.world.store.all("payment_intent")
+                if intent.get("_invoice") in paid
+                for charge in self.stripe.world.store.all("charge")
+                if charge["id"] == intent["latest_charge"] and not charge["refunded"]
+            ]
+            if not charges:
+                raise Refused("no overage was paid")
+            self.stripe.post("refunds", charge=charges[-1]["id"])
+
     def wait(self, seconds: int) -> None:
         """Time passes, and is told of at least once a month."""
         with self._act(f"waits {seconds / DAY:.2f} days"):
@@ -274,6 +343,11 @@ class Buyer:
         self._check()
 
     def _tell(self) -> None:
+        self._hear()
+        while self.prices.overage_limit and self.project.bill(self.stripe):
+            self._hear()
+
+    def _hear(self) -> None:
         events = list(self.stripe.world.events.bodies())
         new, self.project.told = events[self.project.told :], len(events)
         self.stripe.wait(2)
@@ -290,7 +364,7 @@ class Buyer:
         return row
 
     def _paid_for(self) -> PaidFor:
-        return paid_for(self.stripe.world, self.stripe.now)
+        return paid_for(self.stripe.world, self.stripe.now, self.prices.free, User(self.born, self.born))
 
     def _state(self) -> str:
         available, carried = self._credits()
@@ -311,7 +385,17 @@ class Buyer:
             "where account_id = %s and reason = 'Payment returned to the customer'",
             self.project.account,
         )
-        exceeded = self._paid_for().exceeded(self.rate, self.spent + available, carried, shortfall)
+        elsewhere = self.project.shop.value(
+            "select coalesce(sum(balance), 0)::bigint from billing.credit_balances where account_id = any (%s)",
+            self.others,
+        )
+        exceeded = self._paid_for().exceeded(
+            self.rate, self.spent + available + elsewhere, carried, shortfall
+        )
+        if -available > self.prices.overage_limit + self.excess:
+            exceeded = (
+                f"debt: {-available} credits are owed, {self.prices.overage_limit + self.excess} at most"
+            )
         problems = self.project.shop.app.execute("select * from billing.ledger_discrepancies").fetchall()
         if exceeded or problems:
             story = "\n".join(f"    {act}" for act in self.acts)
@@ -338,9 +422,14 @@ class Market:
             for function, text, instead in self.broken:
                 break_function(admin, function, text, instead)
             shop.app.execute("update billing.settings set site_url = 'https://app.example'")
-            user = create_user(database)
-            project = Project(shop, admin, account_of(shop.app, user), VERSION)
-            buyer = Buyer(stripe, prices, offers, project, user)
+            project = Project(shop, admin, UUID(int=0), VERSION)
+            project.set_clock(stripe.now)
+            for rule in prices.free:
+                project.give_for_free(rule)
+            call(shop.app, "set_operation_price", operation="job", rates=Jsonb({"units": 1}))
+            user = create_user(database, "Buyer@gmail.com")
+            project.account = account_of(shop.app, user)
+            buyer = Buyer(stripe, prices, offers, project, user, born=stripe.now)
             buyer._tell()
             yield buyer
 

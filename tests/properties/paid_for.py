@@ -20,7 +20,11 @@ the given time would have had are carried, so as much less is free.
 Free is counted from Stripe's own lines, with no look at the database: lines that nothing was paid for, once for each
 product and calendar month (or week of a weekly plan), up to the moment that they are credited or ended; packs for
 nothing once for each product and calendar month; initial credits once for each product that was billed; trial credits
-of the products that trials began with, once each.
+of the products that trials began with, once each; and what rules without a subscription give the person, whatever
+other accounts the person has.
+
+Overage is credit: what is owed is no more than the highest limit of the list, and what work cost beyond its hold. It
+counts as nothing had until it is repaid, because the balance is below zero by as much.
 
 Not exact, in the merchant's disfavour: a partial discount makes the whole list cheaper (`best_rate`), a part of a
 free month counts by the shortest month, and the price of what is still to come (months of a year) counts as spent.
@@ -29,10 +33,12 @@ free month counts by the shortest month, and the price of what is still to come 
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from simulator.oracle.facts import DAY, date_of, months_after
+from simulator.oracle import free
+from simulator.oracle.facts import DAY, Facts, FreeRule, User, date_of, months_after
+from simulator.oracle.reading import read
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World
@@ -73,7 +79,7 @@ class PaidFor:
         return None
 
 
-def paid_for(world: World, now: int) -> PaidFor:
+def paid_for(world: World, now: int, rules: tuple[FreeRule, ...] = (), user: User | None = None) -> PaidFor:
     charges = [charge for charge in world.store.all("charge") if charge["status"] == "succeeded"]
     invoices = [invoice for invoice in world.store.all("invoice") if invoice["status"] == "paid"]
     lines = [line for invoice in invoices for line in _lines(world, invoice)]
@@ -88,6 +94,7 @@ def paid_for(world: World, now: int) -> PaidFor:
         + _free_packs(world)
         + _initial(lines)
         + _trials(world)
+        + (_free_credits(world, now, rules, user) if user is not None else 0)
         - sum(_least_credits(line) for line in given),
         rounded_prices=sum(1 for line in lines if line.is_change or line.is_discounted),
         refunds=sum(1 for _ in world.store.all("refund")),
@@ -182,6 +189,11 @@ def _buckets(line: _Line, until: int) -> Iterator[str]:
     for moment in reversed(begun[1:]):
         if line.start < moment <= until and (bucket := f"{date_of(moment):%Y-%m}") != first:
             yield bucket
+
+
+def _free_credits(world: World, now: int, rules: tuple[FreeRule, ...], user: User) -> int:
+    facts = replace(read(world), user=user, free_rules=rules) if rules else Facts()
+    return sum(grant.rule.credits for grant in free.grants(facts, now))
 
 
 def _free_packs(world: World) -> int:

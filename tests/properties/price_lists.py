@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from simulator.oracle.facts import FreeRule
 from tests.oracle.in_process import Stripe
 
 SEATS_MAX = 5
@@ -26,6 +27,7 @@ class Plan:
     initial_credits: int = 0
     rollover: str = "all"
     first_seat_free: bool = False
+    overage_limit: int = 0
 
     def cost(self, seats: int) -> int:
         return self.amount * (seats - 1 if self.first_seat_free else seats)
@@ -60,12 +62,21 @@ class Code:
 
 @dataclass(frozen=True)
 class PriceList:
-    """`is_classic`: subscriptions of Stripe's classic mode, which credits time by today's price, whatever was paid."""
+    """`is_classic`: subscriptions of Stripe's classic mode, which credits time by today's price, whatever was paid.
+
+    `overage`: the pack that bills what is owed at the end of a month. `free`: rules of credits without a subscription.
+    """
 
     plans: tuple[Plan, ...]
     packs: tuple[Pack, ...] = ()
     codes: tuple[Code, ...] = ()
     is_classic: bool = False
+    overage: Pack = Pack(100, 50)
+    free: tuple[FreeRule, ...] = ()
+
+    @property
+    def overage_limit(self) -> int:
+        return max((plan.overage_limit for plan in self.plans), default=0)
 
     @property
     def best_rate(self) -> Fraction:
@@ -76,7 +87,8 @@ class PriceList:
             for seats in range(1, SEATS_MAX + 1)
             if plan.cost(seats) > 0
         ]
-        rates += [Fraction(pack.credits, pack.amount or 100) for pack in self.packs]
+        billed = (self.overage,) if self.overage_limit else ()
+        rates += [Fraction(pack.credits, pack.amount or 100) for pack in (*self.packs, *billed)]
         paid = min((1 - Fraction(code.percent, 100) for code in self.codes if code.percent < 100), default=1)
         return max(rates, default=Fraction(0)) / paid
 
@@ -95,14 +107,15 @@ def put_on_sale(stripe: Stripe, prices: PriceList) -> Offers:
         number: stripe.post("products", name=f"Product {number}")["id"]
         for number in sorted({plan.product for plan in prices.plans})
     }
+    overage = _pack(stripe, prices.overage) if prices.overage_limit else ""
     return Offers(
-        plans=[_plan(stripe, products[plan.product], plan) for plan in prices.plans],
+        plans=[_plan(stripe, products[plan.product], plan, overage) for plan in prices.plans],
         packs=[_pack(stripe, pack) for pack in prices.packs],
         codes=[_code(stripe, number, code) for number, code in enumerate(prices.codes)],
     )
 
 
-def _plan(stripe: Stripe, product: str, plan: Plan) -> str:
+def _plan(stripe: Stripe, product: str, plan: Plan, overage: str) -> str:
     declared = {
         "monthly_credits": plan.credits,
         "initial_credits": plan.initial_credits,
@@ -112,6 +125,8 @@ def _plan(stripe: Stripe, product: str, plan: Plan) -> str:
     metadata = {name: str(value) for name, value in declared.items() if value}
     if plan.rollover != "all":
         metadata["credits_rollover"] = plan.rollover
+    if plan.overage_limit:
+        metadata |= {"overage_limit": str(plan.overage_limit), "overage_pack": overage}
     cost: dict[str, Any] = {"unit_amount": plan.amount}
     if plan.first_seat_free:
         tiers = [{"up_to": 1, "unit_amount": 0}, {"up_to": "inf", "unit_amount": plan.amount}]

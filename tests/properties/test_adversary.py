@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from devstack.scaffold import DefaultGrants
-from simulator.oracle.facts import DAY
+from simulator.oracle.facts import DAY, FreeRule
 from tests.databases import Databases
 from tests.properties.buyer import BEHAVIORS, Buyer, Market, Minted
 from tests.properties.price_lists import SEATS_MAX, Code, Pack, Plan, PriceList
@@ -48,6 +48,9 @@ PARTS = [Fraction(1), Fraction(1), Fraction(1), Fraction(1, 2)]
 # Prices and credits of a month. Where every plan sells at one rate there is no slack for an exploit to hide in.
 FREE_AND_ALIKE = [(0, 50), (1000, 500), (1900, 950), (3000, 1500)]
 UNALIKE = [(1000, 100), (1000, 500), (1900, 1000), (3000, 107)]
+WELCOME = FreeRule("welcome", 30, "once", "never")
+WEEKLY = FreeRule("weekly", 7, "week", "never", until_subscribed=True)
+MONTHLY = FreeRule("monthly", 20, "month", "period_end", until_subscribed=True)
 ANY = st.integers(0, 7)
 Act = tuple[str, dict[str, Any]]
 # A price list, the time, and the local Stripe's seed.
@@ -67,6 +70,7 @@ def plans_of_a_product(draw: st.DrawFn, product: int) -> list[Plan]:
         trial_days=draw(st.sampled_from([0, 0, 7])),
         trial_credits=draw(st.sampled_from([0, 30])),
         first_seat_free=amount > 0 and draw(st.integers(0, 5)) == 0,
+        overage_limit=draw(st.sampled_from([0, 0, 40])) if amount else 0,
     )
     also = draw(st.sampled_from([[], [], [], [("year", 10)], [("year", 12), ("week", Fraction(1, 4))]]))
     others = [
@@ -95,7 +99,14 @@ def price_lists(draw: st.DrawFn) -> PriceList:
             ]
         )
     )
-    return PriceList(tuple(plans), tuple(packs), tuple(codes), is_classic=draw(st.integers(0, 3)) == 0)
+    return PriceList(
+        tuple(plans),
+        tuple(packs),
+        tuple(codes),
+        is_classic=draw(st.integers(0, 3)) == 0,
+        overage=draw(st.sampled_from([Pack(100, 50), Pack(3, 1)])),
+        free=tuple(draw(st.sampled_from([[], [], [WELCOME], [WEEKLY], [WELCOME, MONTHLY]]))),
+    )
 
 
 def smallest(market: Market, scene: Scene, acts: list[Act], minted: Minted) -> Minted:
@@ -209,6 +220,34 @@ class CheapestBuyer(RuleBasedStateMachine):
     @rule(part=st.sampled_from(PARTS))
     def spends(self, part: Fraction) -> None:
         self.do("spend", part=part)
+
+    @precondition(lambda self: self.buyer.prices.overage_limit)
+    @rule(part=st.sampled_from(PARTS))
+    def spends_on_account(self, part: Fraction) -> None:
+        self.do("overspend", part=part)
+
+    @precondition(lambda self: self.buyer.prices.overage_limit)
+    @rule()
+    def has_the_overage_refunded(self) -> None:
+        self.do("have_overage_refunded")
+
+    @rule(part=st.sampled_from(PARTS))
+    def holds_work(self, part: Fraction) -> None:
+        self.do("hold_work", part=part)
+
+    @precondition(lambda self: self.buyer.holds)
+    @rule(
+        which=ANY,
+        times=st.sampled_from([Fraction(0), Fraction(1, 2), Fraction(1), Fraction(3, 2)]),
+        on_excess=st.sampled_from(["debt", "clip", "refuse"]),
+    )
+    def settles_work(self, which: int, times: Fraction, on_excess: str) -> None:
+        self.do("settle_work", which=which, times=times, on_excess=on_excess)
+
+    @precondition(lambda self: self.buyer.prices.free and len(self.buyer.others) < 2)
+    @rule()
+    def signs_up_again(self) -> None:
+        self.do("sign_up_again")
 
     @rule(seconds=st.sampled_from(WAITS))
     def waits(self, seconds: int) -> None:

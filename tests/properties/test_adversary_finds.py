@@ -19,7 +19,7 @@ from simulator.oracle.facts import DAY
 from tests.databases import Databases
 from tests.properties.buyer import Buyer, Market, Minted
 from tests.properties.price_lists import Code, Pack, Plan, PriceList
-from tests.properties.test_adversary import play
+from tests.properties.test_adversary import WEEKLY, WELCOME, play
 
 BIRTHDAY = int(datetime(2027, 2, 11, 9, 30, tzinfo=UTC).timestamp())
 FREE, PRO = Plan(0, 0, 0), Plan(1, 2000, 1000)
@@ -103,6 +103,21 @@ def leaves_a_month_that_a_coupon_paid_for(buyer: Buyer) -> None:
     buyer.spend()
     buyer.change(0, 0, "always_invoice")
     buyer.check_out(1)
+
+
+def signs_up_with_another_spelling(buyer: Buyer) -> None:
+    buyer.sign_up_again()
+
+
+def subscribes_and_waits(buyer: Buyer) -> None:
+    buyer.check_out(0)
+    buyer.wait(31 * DAY)
+
+
+def owes_more_and_more(buyer: Buyer) -> None:
+    buyer.check_out(0)
+    buyer.overspend()
+    buyer.overspend()
 
 
 FIRST_OF_TIERS = (
@@ -209,6 +224,27 @@ EXPLOITS = {
                 "_match_credits",
                 "when v_credited.stripe_line_id is not null then v_change.credits_no_money",
                 "when v_credited.stripe_line_id is not null then v_credited.is_free",
+            ),
+        ),
+    ),
+    "each spelling of an address is a person": Exploit(
+        PriceList((FREE,), free=(WELCOME,)),
+        signs_up_with_another_spelling,
+        (("_person_of", "'^([^+]+).*@([^@]+)$'", "'^(.+)@([^@]+)$'"),),
+    ),
+    "an allowance beside a subscription": Exploit(
+        PriceList((PRO,), free=(WEEKLY,)),
+        subscribes_and_waits,
+        (("_free_candidates", "(_free_candidates.rule).until_subscribed and exists", "false and exists"),),
+    ),
+    "debt does not count towards the limit": Exploit(
+        PriceList((Plan(0, 2000, 1000, overage_limit=40),)),
+        owes_more_and_more,
+        (
+            (
+                "_post_spends",
+                "> v_balance.balance - v_balance.held then",
+                "> v_balance.balance + v_balance.debt - v_balance.held then",
             ),
         ),
     ),

@@ -141,9 +141,14 @@ class Model:
     debt: int = 0
     withheld: int = 0
     overdraft: int = 0
+    overage_limit: int = 0
     is_frozen: bool = False
     rate: int = 0
     budgets: dict[str, Budget] = field(default_factory=dict)
+
+    @property
+    def may_owe(self) -> int:
+        return max(self.overdraft, self.overage_limit)
 
     def path(self, actor: str | None) -> list[str]:
         """The budgets that count what an actor spends, from its own up."""
@@ -397,6 +402,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.open(lot, is_grant=True)
         assert (entry["amount"], entry["balance_after"]) == (amount, before + amount)
 
+    @rule(amount=st.integers(1, 60), lasts_a_day=st.booleans())
+    def gives_for_free(self, amount: int, lasts_a_day: bool) -> None:
+        """By a rule that holds for this account alone, and is over at once; a frozen account gets nothing."""
+        self.keys += 1
+        since = value(self.admin, "select created_at from billing.accounts where id = %s", [self.account])
+        name, expires = f"rule_{self.account.hex}_{self.keys}", "1 day" if lasts_a_day else "never"
+        given = {"every": "once", "expires": expires, "once_per_person": False, "for_accounts_since": since}
+        call(self.apps[0], "set_free_credits", name=name, credits=amount, **given)
+        for _ in range(2):
+            call(self.apps[1], "allocate_due_credits")
+        call(self.apps[0], "end_free_credits", name=name)
+        model = self.swept()
+        if not model.is_frozen and model.balance <= LARGEST - amount:
+            lot = model.add_lot(amount, expires_at=self.now + 24 * HOUR if lasts_a_day else None)
+            model.open(lot, is_grant=True)
+
     @rule(amount=st.integers(1, 60), opens=st.integers(1, 5), lasts=st.none() | st.integers(1, 3))
     def schedules(self, amount: int, opens: int, lasts: int | None) -> None:
         opens_at = self.in_hours(opens)
@@ -424,7 +445,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.refused("TB003", "spend_credits", **arguments)
             return
         model = self.peek()
-        usable = model.balance - model.held + model.overdraft
+        usable = model.balance - model.held + model.may_owe
         if usable < (1 if up_to else amount):
             self.refused("TB001", "spend_credits", **arguments)
             return
@@ -455,7 +476,7 @@ class LedgerMachine(RuleBasedStateMachine):
         spends = psycopg.types.json.Jsonb(asked)
         query = "select * from billing.spend_credits_batch(%s)"
         peeked = self.peek()
-        usable = peeked.balance - peeked.held + peeked.overdraft
+        usable = peeked.balance - peeked.held + peeked.may_owe
         if self.model.is_frozen or usable < sum(amounts):
             with pytest.raises(psycopg.Error) as caught:
                 fetch(self.apps[0], query, [spends])
@@ -570,7 +591,7 @@ class LedgerMachine(RuleBasedStateMachine):
         amount = -(-units * self.model.rate // 4)
         if self.model.is_frozen:
             self.refused("TB003", "spend_work", **arguments)
-        elif 0 < amount > peeked.balance - peeked.held + peeked.overdraft:
+        elif 0 < amount > peeked.balance - peeked.held + peeked.may_owe:
             self.refused("TB001", "spend_work", **arguments)
         elif amount > peeked.room(actor, self.now):
             self.refused("TB091", "spend_work", **arguments)
@@ -803,6 +824,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def sets_the_overdraft(self, overdraft: int) -> None:
         call(self.apps[0], "set_credit_limits", account_id=self.account, overdraft=overdraft)
         self.model.overdraft = overdraft
+
+    @rule(limit=st.sampled_from([0, 0, 40]))
+    def gets_overage(self, limit: int) -> None:
+        """As a plan gives it: beside the overdraft the larger counts."""
+        self.admin.execute(
+            "update billing.credit_balances set overage_limit = %s where account_id = %s",
+            [limit, self.account],
+        )
+        self.model.overage_limit = limit
 
     @rule()
     def freezes_or_opens(self) -> None:

@@ -474,6 +474,30 @@ def test_a_change_to_a_plan_with_the_same_pack_goes_on_with_the_period(
     assert overages(app) == [(7, 7, 7)]
 
 
+def test_months_that_begin_anew_end_the_running_one_where_they_begin(
+    app: Connection, worker: Connection, admin: Connection, subscriber: UUID, start: datetime
+) -> None:
+    """Even if the credits of the new months arrive first: they are not there to repay it."""
+    spend(app, subscriber, MONTHLY + 50)
+    anchor = start + 9 * DAY
+    move_clock(admin, anchor - datetime.now(UTC) + HOUR)
+    new = line("il_anew", period_start=anchor, period_end=month(anchor, 1))
+    sync_invoice(
+        worker, stripe_invoice_id="in_anew", invoiced_at=anchor, paid_at=anchor, as_of=anchor, lines=[new]
+    )
+    period = {"current_period_start": anchor, "current_period_end": month(anchor, 1)}
+    sync_state(worker, start, billing_cycle_anchor=anchor, items=[item(**period)], as_of=anchor + HOUR)
+    assert overages(app) == [(50, 50, 50)]
+    spend(app, subscriber, state(app, subscriber)[0] + 20)
+    go_to_month(admin, anchor)
+    claim(worker)
+    assert overages(app) == [(50, 50, 50), (20, 20, 20)]
+    spans = fetch(app, "select counted_from, counted_until from billing.overages order by counted_from")
+    assert (spans[0]["counted_until"], spans[1]["counted_until"]) == (anchor, month(anchor, 1))
+    assert spans[1]["counted_from"] == anchor
+    sound(app)
+
+
 def test_new_terms_of_a_plan_reach_all_its_subscribers(
     app: Connection, worker: Connection, subscriber: UUID
 ) -> None:
