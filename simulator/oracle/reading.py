@@ -1,7 +1,7 @@
 """What the local Stripe holds and has told → the facts that the oracle judges by."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from simulator.oracle.facts import (
     Dispute,
@@ -16,10 +16,35 @@ from simulator.oracle.facts import (
 )
 from stripe_local.store import Object
 from stripe_local.values import inside
-from stripe_local.world import World
 
 CHARGED_AFTER = 75 * 60
 FOR_EVER = 1 << 62
+
+
+class Objects(Protocol):
+    """The objects of a Stripe, or of a part of it."""
+
+    def all(self, kind: str) -> Iterable[Object]: ...
+
+    def find(self, kind: str, identifier: str | None) -> Object | None: ...
+
+    def get(self, kind: str, identifier: str) -> Object: ...
+
+
+class Events(Protocol):
+    """Its events, oldest first."""
+
+    def bodies(self) -> Iterator[Any]: ...
+
+
+class World(Protocol):
+    """A local Stripe, or a part of one."""
+
+    @property
+    def store(self) -> Objects: ...
+
+    @property
+    def events(self) -> Events: ...
 
 
 def read(world: World) -> Facts:

@@ -1,0 +1,56 @@
+"""What the simulator needs of the command line: a plan file to Stripe, and what `till reconcile` finds."""
+
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import stripe
+from psycopg.rows import dict_row
+
+from cli.plans.catalogue import StripeAccount
+from cli.plans.changes import steps
+from cli.plans.file import PlanFile
+from cli.plans.push import take
+from cli.reconcile.apply import apply as bring
+from cli.reconcile.compare import compare
+from cli.reconcile.report import findings_of, of_database, of_stripe
+from cli.reconcile.stripe_lists import StripeLists
+
+REQUEST_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """`till plans push` and `till reconcile`, against a Stripe and a database of the simulator's."""
+
+    declared: PlanFile
+
+    def push(self, stripe_url: str, key: str) -> None:
+        """Bring the products and prices of the file to Stripe, which has none."""
+        with _client(stripe_url, key) as client:
+            account = StripeAccount(client)
+            take(account, steps(self.declared, account.read_catalogue(lambda _: None)), lambda: None)
+
+    def reconcile(self, postgres_url: str, stripe_url: str, key: str, *, apply: bool) -> list[str]:
+        """What it finds; `apply`: and queue what Stripe says."""
+        with (
+            closing(psycopg.connect(postgres_url, autocommit=True, row_factory=dict_row)) as conn,
+            _client(stripe_url, key) as client,
+        ):
+            # A local Stripe has no limit of requests.
+            differences = list(compare(conn, StripeLists(client, None), None, lambda _what, _number: None))
+            reported = of_stripe(conn, differences)
+            if apply:
+                bring(conn, [each.difference for each in reported if each.is_mendable])
+            return [each.what for each in (*findings_of(reported), *of_database(conn))]
+
+
+@contextmanager
+def _client(url: str, key: str) -> Generator[stripe.StripeClient]:
+    http: Any = stripe.RequestsClient(timeout=REQUEST_SECONDS)
+    try:
+        yield stripe.StripeClient(key, base_addresses={"api": url}, http_client=http)
+    finally:
+        http.close()
