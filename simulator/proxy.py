@@ -7,6 +7,7 @@ before it is sent on, or after it was sent on and before its answer, which the c
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -39,8 +40,12 @@ class Proxy:
         self._lock = threading.Lock()
         self._traps: list[Trap] = []
         self._open: set[socket.socket] = set()
-        # A silent proxy takes what it is sent and passes nothing on.
-        self._silent = threading.Event()
+        # Of what is sent in the two directions nothing is passed on.
+        self._loses_requests = False
+        self._loses_answers = False
+        self._delay_seconds = 0.0
+        self._lost = 0
+        self._delayed = 0
         self._listener = socket.create_server((HOST, 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="proxy", daemon=True).start()
@@ -54,17 +59,23 @@ class Proxy:
         with self._lock:
             self._traps.clear()
 
-    def hush(self) -> None:
-        """Answer nothing from now on, as a host does that is cut off."""
-        self._silent.set()
+    def hush(self, keeps_requests: bool) -> None:
+        """Nothing is answered from now on; `keeps_requests`: they arrive, and only their answers are lost."""
+        self._loses_requests, self._loses_answers = not keeps_requests, True
 
-    def speak(self) -> bool:
-        """End the silence. What was swallowed is lost: its connections are cut."""
-        was_silent = self._silent.is_set()
-        self._silent.clear()
+    def speak(self) -> int:
+        """End the silence; how often something was lost. Its connections are cut, for no answer comes any more."""
+        lost, self._lost = self._lost, 0
+        was_silent, self._loses_requests, self._loses_answers = self._loses_answers, False, False
         if was_silent:
             self.cut()
-        return was_silent
+        return lost
+
+    def slow(self, delay_seconds: float) -> int:
+        """From now on answers come later; how many did until now."""
+        self._delay_seconds = delay_seconds
+        delayed, self._delayed = self._delayed, 0
+        return delayed
 
     def cut(self) -> int:
         """Cut every connection, without goodbye; how many."""
@@ -101,9 +112,10 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := client.recv(CHUNK_BYTES):
                 trap = self._due(chunk)
-                if trap is None or trap.when == "after":
-                    if not self._silent.is_set():
-                        target.sendall(chunk)
+                if self._loses_requests:
+                    self._lost += 1
+                elif trap is None or trap.when == "after":
+                    target.sendall(chunk)
                 if trap is not None:
                     trap.sprung()
                     if trap.cuts:
@@ -115,8 +127,13 @@ class Proxy:
     def _to_client(self, client: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while chunk := target.recv(CHUNK_BYTES):
-                if not self._silent.is_set():
-                    client.sendall(chunk)
+                if self._loses_answers:
+                    self._lost += 1
+                    continue
+                if self._delay_seconds:
+                    self._delayed += 1
+                    time.sleep(self._delay_seconds)
+                client.sendall(chunk)
         self._end(client, target)
 
     def _due(self, chunk: bytes) -> Trap | None:

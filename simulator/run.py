@@ -11,16 +11,19 @@ from tempfile import TemporaryDirectory
 from typing import LiteralString, Protocol
 
 from simulator.actions import Actions
-from simulator.business import Business, Span, business
+from simulator.business import DAY, HOUR, Act, Business, Span, business
+from simulator.faults import Fault, Injector, plan
 from simulator.judge import Difference, judge, settle
 from simulator.shard import Shards
 from simulator.shop import KEY, Shop
 from simulator.site import DATABASE, Site, Stuck
 from simulator.spending import spend
 
-# So many deliveries may be under way before the business goes on: else all would arrive at the end of a span.
-UNDER_WAY_MAX = 25
-PACE_SECONDS = 3.0
+# So much may be under way before the business goes on: else all would arrive at the end of a span.
+DELIVERIES_MAX = 25
+QUEUED_MAX = 40
+PACE_SECONDS = 2.0
+STARTED_SECONDS = 60.0
 
 
 class Tools(Protocol):
@@ -111,24 +114,39 @@ class _Life:
 
     def __post_init__(self) -> None:
         self.actions = Actions(self.shop, self.site, self.shards)
+        self.injector = Injector(self.site, self.shop, self.outcome.faults)
 
     def live(self, progress: Callable[[float], None]) -> None:
         start = self.planned.spans[0].start
+        self._wait_for_workers()
         for span in self.planned.spans:
-            for act in span.acts:
-                self._until(act.at)
-                self.actions.act(act)
-                self._keep_pace()
-                progress((self.shop.now - start) / 86_400)
-            self._until(span.until - 3600)
-            self._rest(span)
+            for each in self._events_of(span):
+                self._until(each.at)
+                if isinstance(each, Act):
+                    if self.wanted.faults:
+                        self.injector.before_act()
+                    self.actions.act(each)
+                    self._keep_pace()
+                else:
+                    self.injector.inject(each)
+                progress((self.shop.now - start) / DAY)
+            self._until(span.until - HOUR)
+            self._rest()
             self._judge(span)
             if self.outcome.differences:
                 break
             self._spend(span)
-            progress((span.until - start) / 86_400)
+            progress((span.until - start) / DAY)
         outcome, actions = self.outcome, self.actions
         outcome.acts, outcome.done, outcome.refused = actions.told, Counter(actions.done), Counter(actions.refused)
+
+    def _events_of(self, span: Span) -> list[Act | Fault]:
+        """Acts and faults, by time."""
+        if not self.wanted.faults:
+            return list(span.acts)
+        planned = plan(self.wanted.seed, span)
+        self.injector.begin(planned.weather)
+        return sorted([*span.acts, *planned.faults], key=lambda each: each.at)
 
     def _until(self, moment: int) -> None:
         if moment > self.shop.now:
@@ -136,13 +154,35 @@ class _Life:
         self.site.set_clock(self.shop.now)
 
     def _keep_pace(self) -> None:
+        """Let the receiver and the workers follow, unless faults hold them up."""
         self.site.mend()
         deadline = time.monotonic() + PACE_SECONDS
-        while self.shop.under_way() > UNDER_WAY_MAX and time.monotonic() < deadline:
+        while self._is_behind() and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def _rest(self, span: Span) -> None:
-        self.drained = settle(self.site, self.shop)
+    def _is_behind(self) -> bool:
+        return self.shop.under_way() > DELIVERIES_MAX or self.site.value(_QUEUED) > QUEUED_MAX
+
+    def _wait_for_workers(self) -> None:
+        deadline = time.monotonic() + STARTED_SECONDS
+        while self.site.value(_WORKERS) < self.wanted.workers:
+            if time.monotonic() > deadline:
+                raise Stuck("the workers did not start: their logs say why")
+            time.sleep(0.05)
+
+    def _rest(self) -> None:
+        """Faults stop, what was lost is brought, and all comes to rest."""
+        started = time.monotonic()
+        self.injector.end()
+        settle(self.site, self.shop)
+        while self.shop.replay():
+            settle(self.site, self.shop)
+        # Older versions of the API have no events of the payments of invoices.
+        for what in self._reconcile(apply=True):
+            if not what.startswith("invoice payment "):
+                self.outcome.differences.append(Difference("reconcile, after all was replayed", what))
+        settle(self.site, self.shop)
+        self.drained = time.monotonic() - started
 
     def _judge(self, span: Span) -> None:
         site, shop = self.site, self.shop
@@ -169,9 +209,13 @@ class _Life:
         self.site.set_clock(self.shop.now)
         for account in self.actions.accounts.values():
             if account.customer.spends:
+                if self.wanted.faults and draw.random() < 0.4:
+                    self.injector.cut_app(draw)
                 self.outcome.spent.update(spend(self.site, account, self.shop.now, draw))
 
 
+_QUEUED: LiteralString = "select count(*) from billing.stripe_events where status = 'queued'"
+_WORKERS: LiteralString = "select count(*) from billing.workers"
 _COUNTED: LiteralString = """
 select
     coalesce(sum(amount) filter (where amount > 0), 0)::bigint,

@@ -125,6 +125,20 @@ class Shop:
         except StripeError as error:
             raise Refused(f"{act}: {error}") from error
 
+    def replay(self) -> int:
+        """Send again what never arrived, as a person does who looks at Stripe's list; how many."""
+
+        def work() -> int:
+            webhooks = self.world.webhooks
+            lost = [each for each in webhooks.deliveries.values() if each.state in ("dropped", "failed")]
+            for each in lost:
+                each.state = "replayed"
+                endpoint = self.world.store.get("webhook_endpoint", each.endpoint)
+                webhooks.queue(each.event, each.event_type, endpoint, each.api_version)
+            return len(lost)
+
+        return self.do(work)
+
     def under_way(self) -> int:
         """Deliveries that wait for their turn, their answer or a later attempt."""
         return sum(self.world.webhooks.pending())

@@ -56,7 +56,8 @@ class Sink:
         self.taken = taken
         # A channel that is down answers 503 as often as this says.
         self.refusals: Counter[str] = Counter()
-        refusals = self.refusals
+        self.refused: Counter[str] = Counter()
+        refusals, refused = self.refusals, self.refused
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -64,6 +65,7 @@ class Sink:
                 channel = self.path.strip("/").partition("?")[0]
                 is_down = refusals[channel] > 0
                 refusals[channel] -= is_down
+                refused[channel] += is_down
                 if not is_down:
                     taken[channel][self.headers["Idempotency-Key"]] += 1
                 self.send_response(503 if is_down else 200)
@@ -180,6 +182,8 @@ class Site:
             # Durable, because it is killed.
             self.postgres = Postgres.start(self.directory / "postgres", durable=True)
             self._exit.callback(self.postgres.delete)
+            self.to_app = Proxy(self.postgres.port)
+            self._exit.callback(self.to_app.close)
             create_database(self.postgres, DATABASE)
             migrate(self.postgres.url(DATABASE), migrations_directory())
             self.receiver = Receiver(self.directory, self.postgres.url(DATABASE))
@@ -201,11 +205,14 @@ class Site:
             to_postgres, to_stripe = Proxy(self.postgres.port), Proxy(stripe_port)
             self._exit.callback(to_stripe.close)
             self._exit.callback(to_postgres.close)
-            url = self.postgres.url(DATABASE).replace(f":{self.postgres.port}/", f":{to_postgres.port}/")
+            url = self._url_by(to_postgres)
             log = self.directory / f"worker-{number + 1}.log"
             worker = Worker(number, to_postgres, to_stripe, url, " ".join(self.sink.urls), log)
             self.workers.append(worker)
             self._exit.callback(worker.stop)
+
+    def _url_by(self, proxy: Proxy) -> str:
+        return self.postgres.url(DATABASE).replace(f":{self.postgres.port}/", f":{proxy.port}/")
 
     def mend(self) -> None:
         """Start again what has ended."""
@@ -233,7 +240,7 @@ class Site:
     def _session(self, *, is_admin: bool) -> psycopg.Connection[Any]:
         conn = self._sessions.get(is_admin)
         if conn is None or conn.closed:
-            url = self.postgres.admin_url(DATABASE) if is_admin else self.postgres.url(DATABASE)
+            url = self.postgres.admin_url(DATABASE) if is_admin else self._url_by(self.to_app)
             conn = self._sessions[is_admin] = psycopg.connect(url, autocommit=True, prepare_threshold=None)
             self._exit.callback(conn.close)
         return conn
