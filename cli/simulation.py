@@ -3,22 +3,33 @@
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import stripe
 from psycopg.rows import dict_row
 
+from cli.output import CliError
 from cli.plans.catalogue import StripeAccount
 from cli.plans.changes import steps
 from cli.plans.file import PlanFile
 from cli.plans.push import take
+from cli.plans.read import read_plan_file
 from cli.reconcile.apply import apply as bring
 from cli.reconcile.compare import compare
 from cli.reconcile.report import findings_of, of_database, of_stripe
 from cli.reconcile.stripe_lists import StripeLists
 
 REQUEST_SECONDS = 30
+
+
+def declared(plans: Path) -> PlanFile:
+    """What a plan file sells. Raises CliError with what is wrong in it, or if it sells nothing."""
+    file = read_plan_file(plans)
+    if not file.prices:
+        raise CliError(f"{plans}: sells nothing: write [plans.<lookup key>] or [packs.<lookup key>]")
+    return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,7 @@ class CommandLine:
     def reconcile(self, postgres_url: str, stripe_url: str, key: str, *, apply: bool) -> list[str]:
         """What it finds; `apply`: and queue what Stripe says."""
         with (
-            closing(psycopg.connect(postgres_url, autocommit=True, row_factory=dict_row)) as conn,
+            closing(_connect(postgres_url)) as conn,
             _client(stripe_url, key) as client,
         ):
             # A local Stripe has no limit of requests.
@@ -45,6 +56,10 @@ class CommandLine:
             if apply:
                 bring(conn, [each.difference for each in reported if each.is_mendable])
             return [each.what for each in (*findings_of(reported), *of_database(conn))]
+
+
+def _connect(url: str) -> psycopg.Connection[Any]:
+    return psycopg.Connection[Any].connect(url, autocommit=True, row_factory=dict_row)
 
 
 @contextmanager

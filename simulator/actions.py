@@ -44,7 +44,9 @@ class Actions:
         self.told: list[str] = []
         store = shop.world.store
         prices = [price for price in store.all("price") if price.get("active", True)]
-        self.plans = [p for p in prices if p.get("recurring") and p["recurring"].get("usage_type") != "metered"]
+        self.plans = [
+            p for p in prices if p.get("recurring") and p["recurring"].get("usage_type") != "metered"
+        ]
         self.packs = [p for p in prices if not p.get("recurring") and not p.get("custom_unit_amount")]
         self.chosen = [p for p in prices if p.get("custom_unit_amount")]
 
@@ -146,7 +148,10 @@ class Actions:
             raise Refused("there is a subscription")
         plan = draw.choice(self.plans)
         quantity = draw.choice([2, 3, 5]) if customer.is_team else 1
-        order: dict[str, Any] = {"customer": self._id(customer), "items": [{"price": plan["id"], "quantity": quantity}]}
+        order: dict[str, Any] = {
+            "customer": self._id(customer),
+            "items": [{"price": plan["id"], "quantity": quantity}],
+        }
         if draw.random() < 0.25:
             order["discounts"] = [{"coupon": self._coupon(draw)}]
         days = int(plan["metadata"].get("trial_days", "0"))
@@ -193,12 +198,16 @@ class Actions:
         others = [plan for plan in self.plans if plan["id"] != item["price"]]
         if not others:
             raise Refused("there is no other plan")
-        return self._change(draw, subscription, items=[{"id": item["id"], "price": draw.choice(others)["id"]}])
+        return self._change(
+            draw, subscription, items=[{"id": item["id"], "price": draw.choice(others)["id"]}]
+        )
 
     def _seats(self, customer: Customer, draw: Random) -> str:
         subscription = self._one(customer, draw)
         item = self._items(subscription)[0]
-        return self._change(draw, subscription, items=[{"id": item["id"], "quantity": draw.choice([1, 2, 3, 7])}])
+        return self._change(
+            draw, subscription, items=[{"id": item["id"], "quantity": draw.choice([1, 2, 3, 7])}]
+        )
 
     def _cancel(self, customer: Customer, draw: Random) -> str:
         path = f"subscriptions/{self._one(customer, draw)['id']}"
@@ -224,7 +233,10 @@ class Actions:
 
     def _pause(self, customer: Customer, draw: Random) -> str:
         subscription = self._one(customer, draw)
-        path, kind = f"subscriptions/{subscription['id']}", draw.choice(["subscription", "keep_as_draft", "void"])
+        path, kind = (
+            f"subscriptions/{subscription['id']}",
+            draw.choice(["subscription", "keep_as_draft", "void"]),
+        )
         if kind == "subscription":
             self._shop.post(f"{path}/pause", type="subscription")
         else:
@@ -249,14 +261,13 @@ class Actions:
         if not self.packs and not self.chosen:
             raise Refused("there is no pack")
         way = draw.choice(["checkout", "checkout", "invoice", "chosen", "bank"])
+        session: dict[str, Any] = {"mode": "payment", "customer": self._id(customer)}
         if self.chosen and (way == "chosen" or not self.packs):
-            session = {"mode": "payment", "customer": self._id(customer)}
             session["line_items"] = [{"price": draw.choice(self.chosen)["id"], "quantity": 1}]
             return self._complete(session, custom_amount=draw.choice([500, 1234, 5000]))
         pack, quantity = draw.choice(self.packs)["id"], draw.choice([1, 1, 3])
         if way == "invoice":
             return self._by_invoice(customer, pack, quantity)
-        session = {"mode": "payment", "customer": self._id(customer)}
         session["line_items"] = [{"price": pack, "quantity": quantity}]
         if way != "bank":
             return self._complete(session)
@@ -268,7 +279,12 @@ class Actions:
 
     def _by_invoice(self, customer: Customer, pack: str, quantity: int) -> str:
         invoice = self._shop.post("invoices", customer=self._id(customer))["id"]
-        order = {"customer": self._id(customer), "invoice": invoice, "pricing": {"price": pack}, "quantity": quantity}
+        order = {
+            "customer": self._id(customer),
+            "invoice": invoice,
+            "pricing": {"price": pack},
+            "quantity": quantity,
+        }
         self._shop.post("invoiceitems", **order)
         if self._shop.post(f"invoices/{invoice}/finalize")["status"] == "open":
             self._shop.post(f"invoices/{invoice}/pay")
@@ -343,10 +359,10 @@ class Actions:
 
     def _take_card(self, customer: Customer, card: str) -> str:
         method = self._shop.post(f"payment_methods/{card}/attach", customer=self._id(customer))["id"]
-        self._shop.post(f"customers/{self._id(customer)}", invoice_settings={"default_payment_method": method})
+        self._shop.post(
+            f"customers/{self._id(customer)}", invoice_settings={"default_payment_method": method}
+        )
         for subscription in self._own(customer, "subscription"):
             if subscription["status"] not in OVER:
                 self._shop.post(f"subscriptions/{subscription['id']}", default_payment_method=method)
         return card
-
-

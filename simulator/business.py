@@ -93,7 +93,8 @@ def _customer(draw: Random, number: int, days: int) -> Customer:
     is_first = number % 4 == 0
     return Customer(
         number,
-        joins_at=START + (HOUR * (1 + number) if is_first else draw.randrange(HOUR, max(days * 2 // 3, 1) * DAY)),
+        joins_at=START
+        + (HOUR * (1 + number) if is_first else draw.randrange(HOUR, max(days * 2 // 3, 1) * DAY)),
         is_team=draw.random() < 0.2,
         spends=draw.random() < 0.6,
         links_after_seconds=draw.choice([0, 0, 0, 2 * HOUR]),
@@ -102,7 +103,12 @@ def _customer(draw: Random, number: int, days: int) -> Customer:
 
 def _lived(draw: Random, span: Span, people: tuple[Customer, ...]) -> Span:
     acts = [act for each in people for act in _acts(draw, span, each)]
-    return Span(span.number, span.start, span.until, tuple(sorted(acts, key=lambda act: (act.at, act.customer.number))))
+    return Span(
+        span.number,
+        span.start,
+        span.until,
+        tuple(sorted(acts, key=lambda act: (act.at, act.customer.number))),
+    )
 
 
 def _acts(draw: Random, span: Span, customer: Customer) -> Iterator[Act]:

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from simulator.business import HOUR, Span
-from simulator.proxy import Proxy, Trap
+from simulator.proxy import Proxy, Trap, When
 from simulator.shop import Shop
 from simulator.site import CHANNELS, Site
 from stripe_local.api_spec import VERSION
@@ -154,14 +154,20 @@ class Injector:
         draw = Random(fault.seed)  # noqa: S311 - a die for tests
         site = self._site
         worker = draw.choice(site.workers)
-        when = draw.choice(["before", "after"])
+        when: When = draw.choice(["before", "after"])
         match fault.what:
             case "kill worker":
                 countdown = draw.randrange(1, MESSAGES_MAX)
-                self._arm(worker.to_postgres, "kill worker", Trap("message", when, countdown, worker.kill, cuts=False))
+                self._arm(
+                    worker.to_postgres,
+                    "kill worker",
+                    Trap("message", when, countdown, worker.kill, cuts=False),
+                )
             case "cut before commit" | "cut after commit":
                 when = "before" if fault.what == "cut before commit" else "after"
-                self._arm(worker.to_postgres, fault.what, Trap("commit", when, draw.randrange(1, 4), lambda: None))
+                self._arm(
+                    worker.to_postgres, fault.what, Trap("commit", when, draw.randrange(1, 4), lambda: None)
+                )
             case "cut connections":
                 if worker.to_postgres.cut():
                     self.counts[fault.what] += 1
@@ -201,8 +207,12 @@ class Injector:
 
     def cut_app(self, draw: Random) -> None:
         """The next statement of the app's server loses its connection, before or after it was done."""
-        when = draw.choice(["before", "after"])
-        self._arm(self._site.to_app, "app's connection cut", Trap("message", when, draw.randrange(1, 4), lambda: None))
+        when: When = draw.choice(["before", "after"])
+        self._arm(
+            self._site.to_app,
+            "app's connection cut",
+            Trap("message", when, draw.randrange(1, 4), lambda: None),
+        )
 
     def end(self) -> None:
         """Faults stop: whatever was armed is forgotten, what was down is up again."""

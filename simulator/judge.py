@@ -59,7 +59,9 @@ _LOTS: LiteralString = """
 select idempotency_key, amount, remaining, effective_at at time zone 'utc', stripe_invoice_id
 from billing.credit_grants where account_id = %s and entry_id is not null order by effective_at, id
 """
-_HOLDS: LiteralString = "select account_id, id from billing.credit_holds where status = 'held' and frozen_grant_id is null"
+_HOLDS: LiteralString = (
+    "select account_id, id from billing.credit_holds where status = 'held' and frozen_grant_id is null"
+)
 _SENT: LiteralString = """
 select id, status, coalesce(array_length(delivered_to, 1), 0) from billing.notifications
 where audience = 'administrators' and (digest_id is null or digest_id = id)
@@ -124,7 +126,9 @@ def judge(
             found.append(Difference(f"{name} {invariant}", str(detail), who and who.customer.number))
     for event_type, event_id, status, error in site.query(_UNSETTLED):
         found.append(Difference(f"event {status}", f"{event_type} {event_id}: {error}"))
-    found += [Difference("hold open", str(hold), by_id[who].customer.number) for who, hold in site.query(_HOLDS)]
+    found += [
+        Difference("hold open", str(hold), by_id[who].customer.number) for who, hold in site.query(_HOLDS)
+    ]
     found += _of_oracle(site, shop, shards, accounts)
     found += _of_outbox(site)
     found += [Difference("reconcile", what) for what in reconcile(apply=False)]
@@ -172,5 +176,7 @@ def _of_outbox(site: Site) -> list[Difference]:
     for number, status, channels in site.query(_SENT):
         counts = [taken[name].get(number, 0) for name in CHANNELS]
         if status != "delivered" or channels != len(CHANNELS) or counts != [1] * len(CHANNELS):
-            found.append(Difference("notification", f"{number} is {status}; the channels took it {counts} times"))
+            found.append(
+                Difference("notification", f"{number} is {status}; the channels took it {counts} times")
+            )
     return found

@@ -60,6 +60,10 @@ class Moment:
     drain_seconds: float
     faults: dict[str, int]
 
+    @property
+    def faults_so_far(self) -> int:
+        return sum(self.faults.values())
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -85,10 +89,14 @@ def simulate(wanted: Wanted, tools: Tools, progress: Callable[[float], None] = l
     outcome, started = Outcome(wanted), time.monotonic()
     planned = business(wanted.seed, wanted.days, wanted.customers)
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(TemporaryDirectory(prefix="till-simulate-", ignore_cleanup_errors=True)))
+        directory = Path(
+            stack.enter_context(TemporaryDirectory(prefix="till-simulate-", ignore_cleanup_errors=True))
+        )
         directory.chmod(0o755)  # the server may run as another user
         site = stack.enter_context(Site(directory))
-        shop = stack.enter_context(Shop(wanted.seed, planned.spans[0].start, site.receiver.url, site.receiver.secret))
+        shop = stack.enter_context(
+            Shop(wanted.seed, planned.spans[0].start, site.receiver.url, site.receiver.secret)
+        )
         shards = Shards(shop.world)
         tools.push(shop.url, KEY)
         site.set_clock(shop.now)
@@ -138,7 +146,11 @@ class _Life:
             self._spend(span)
             progress((span.until - start) / DAY)
         outcome, actions = self.outcome, self.actions
-        outcome.acts, outcome.done, outcome.refused = actions.told, Counter(actions.done), Counter(actions.refused)
+        outcome.acts, outcome.done, outcome.refused = (
+            actions.told,
+            Counter(actions.done),
+            Counter(actions.refused),
+        )
 
     def _events_of(self, span: Span) -> list[Act | Fault]:
         """Acts and faults, by time."""

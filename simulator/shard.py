@@ -1,4 +1,4 @@
-"""A Stripe that many customers share → the part of it that belongs to some of them, in the shape that the oracle reads."""
+"""A Stripe that many customers share → the part of it that some of them have, in the shape that the oracle reads."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator

@@ -21,6 +21,7 @@ from stripe_local.app import create_app
 from stripe_local.control import ACTS
 from stripe_local.errors import StripeError
 from stripe_local.store import Object
+from stripe_local.values import is_array, is_hash
 from stripe_local.world import World
 
 KEY = "sk_test_simulated"
@@ -146,12 +147,10 @@ class Shop:
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     """Parameters as Stripe's clients write them into a form."""
-    match value:
-        case dict():
-            return [pair for key, each in value.items() for pair in flat(each, f"{name}[{key}]" if name else str(key))]
-        case list() | tuple():
-            return [pair for number, each in enumerate(value) for pair in flat(each, f"{name}[{number}]")]
-        case bool():
-            return [(name, "true" if value else "false")]
-        case _:
-            return [(name, str(value))]
+    if is_hash(value):
+        return [p for key, each in value.items() for p in flat(each, f"{name}[{key}]" if name else key)]
+    if is_array(value):
+        return [p for number, each in enumerate(value) for p in flat(each, f"{name}[{number}]")]
+    if isinstance(value, bool):
+        return [(name, "true" if value else "false")]
+    return [(name, str(value))]

@@ -1,8 +1,8 @@
-"""One installation for a simulated business: Postgres, the receiver, workers as processes, and a channel that remembers.
+"""One installation for a simulated business: Postgres, the receiver, workers, and channels that remember messages.
 
-    the local Stripe ──webhooks──▶ receiver (Deno) ──▶ Postgres ◀──proxy── workers ──proxy──▶ the local Stripe
-                                                          ▲                   └──▶ sink (notifications)
-                                              the app's own server, pg_cron
+the local Stripe ──webhooks──▶ receiver (Deno) ──▶ Postgres ◀──proxy── workers ──proxy──▶ the local Stripe
+                                                      ▲                   └──▶ sink (notifications)
+                                          the app's own server, pg_cron
 """
 
 import os
@@ -94,7 +94,9 @@ class Sink:
 class Worker:
     """`python -m worker`, with a proxy on each of its ways. One that is killed is started again by `mend`."""
 
-    def __init__(self, number: int, to_postgres: Proxy, to_stripe: Proxy, url: str, notify: str, log: Path) -> None:
+    def __init__(
+        self, number: int, to_postgres: Proxy, to_stripe: Proxy, url: str, notify: str, log: Path
+    ) -> None:
         self.number = number
         self.to_postgres = to_postgres
         self.to_stripe = to_stripe
@@ -111,7 +113,11 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "worker"], env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [sys.executable, "-m", "worker"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
 
     @property
@@ -154,7 +160,9 @@ class Receiver:
 
     def start(self) -> None:
         settings = functions_of(supabase_directory() / "functions")[FUNCTION]
-        self._functions = EdgeFunctions.start({FUNCTION: settings}, self._directory, self._environment, port=self.port)
+        self._functions = EdgeFunctions.start(
+            {FUNCTION: settings}, self._directory, self._environment, port=self.port
+        )
 
     def kill(self) -> None:
         """SIGKILL: what it has in hand is answered to nobody."""
