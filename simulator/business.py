@@ -13,6 +13,8 @@ DAY = 86_400
 HOUR = 3_600
 # Of no calendar month, so that quiet moments move through the months of customers.
 SPAN_DAYS = 15
+# At the end of a span, so that what the last act began is over.
+FREE_SECONDS = 6 * HOUR
 # Where months end is where calendars go wrong.
 START = 1_990_612_807  # 2033-01-29 12:00:07
 # How often each kind of act comes, within a span of a customer.
@@ -112,11 +114,10 @@ def _lived(draw: Random, span: Span, people: tuple[Customer, ...]) -> Span:
 
 
 def _acts(draw: Random, span: Span, customer: Customer) -> Iterator[Act]:
-    # The last hours stay free, so that what the last act began is over.
-    first, last = max(span.start, customer.joins_at), span.until - 6 * HOUR
+    first, last = max(span.start, customer.joins_at), span.until - FREE_SECONDS
     if first >= last:
         return
-    if span.start <= customer.joins_at:
+    if span.number == 0 or span.start - FREE_SECONDS <= customer.joins_at:
         yield Act(first, customer, "join", draw.randrange(10**9))
         if customer.links_after_seconds:
             yield Act(first + customer.links_after_seconds, customer, "link", 0)

@@ -50,6 +50,23 @@ _HURRY: tuple[LiteralString, ...] = (
     where message.vt > clock_timestamp() and message.headers ->> 'worker_pid' is null
     """,
 )
+# Why something may not come to rest.
+_STUCK: tuple[LiteralString, ...] = (
+    """
+    select 'event', type, stripe_event_id, attempts, last_error from billing.stripe_events
+    where status = 'queued' limit 5
+    """,
+    "select 'message', read_ct, vt - clock_timestamp(), message from pgmq.q_stripe_events limit 5",
+    "select 'job', read_ct, vt - clock_timestamp(), message, headers from pgmq.q_billing_jobs limit 5",
+    """
+    select 'notification', id, status, kind, attempts, delivered_to, last_error from billing.notifications
+    where status in ('queued', 'sending') limit 5
+    """,
+    """
+    select 'worker', workers.pid, application_name is not null, last_seen_at - clock_timestamp(), query
+    from billing.workers left join pg_stat_activity using (pid)
+    """,
+)
 _UNSETTLED: LiteralString = """
 select type, stripe_event_id, status, last_error from billing.stripe_events
 where status not in ('applied', 'ignored') order by received_at limit 5
@@ -93,7 +110,8 @@ def settle(site: Site, shop: Shop, between: Callable[[], None] = lambda: None) -
         # Twice: a job that has ended may have made another one.
         quiet = 0 if waiting else quiet + 1
         if time.monotonic() - started > SETTLED_SECONDS:
-            raise Stuck(f"after {SETTLED_SECONDS:.0f} s there are still {waiting}")
+            details = [str(row) for statement in _STUCK for row in site.admin(statement)]
+            raise Stuck("\n    ".join([f"after {SETTLED_SECONDS:.0f} s there are still {waiting}", *details]))
         if waiting and time.monotonic() - hurried > HURRY_SECONDS:
             hurried = time.monotonic()
             # A tie ends when Stripe's clock shows a later second.

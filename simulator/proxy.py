@@ -44,7 +44,8 @@ class Proxy:
         self._loses_requests = False
         self._loses_answers = False
         self._delay_seconds = 0.0
-        self._lost = 0
+        # How often something was, since it became silent.
+        self.lost = 0
         self._delayed = 0
         self._listener = socket.create_server((HOST, 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
@@ -65,7 +66,7 @@ class Proxy:
 
     def speak(self) -> int:
         """End the silence; how often something was lost. Its connections are cut, for no answer comes any more."""
-        lost, self._lost = self._lost, 0
+        lost, self.lost = self.lost, 0
         was_silent, self._loses_requests, self._loses_answers = self._loses_answers, False, False
         if was_silent:
             self.cut()
@@ -113,7 +114,7 @@ class Proxy:
             while chunk := client.recv(CHUNK_BYTES):
                 trap = self._due(chunk)
                 if self._loses_requests:
-                    self._lost += 1
+                    self.lost += 1
                 elif trap is None or trap.when == "after":
                     target.sendall(chunk)
                 if trap is not None:
@@ -128,7 +129,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := target.recv(CHUNK_BYTES):
                 if self._loses_answers:
-                    self._lost += 1
+                    self.lost += 1
                     continue
                 if self._delay_seconds:
                     self._delayed += 1
