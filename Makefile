@@ -53,8 +53,8 @@ adversary: $(STAMP) ## Three hundred cheapest buyers against the price list, and
 mutants: $(STAMP) ## Break seventy rules in copies of the project, and show which test sees each → docs/reference/mutants.md
 	@$(BIN)/python -m tests.mutants
 
-chaos: $(STAMP) ## Kill, cut and restart things under load, then check the ledger
-	@CHAOS_KILLS=$${CHAOS_KILLS:-100} $(BIN)/python -m pytest tests/chaos
+chaos: $(STAMP) ## Kill, cut and restart things under load, and simulate businesses under faults (SEEDS=n, SEED=the first)
+	@CHAOS_KILLS=$${CHAOS_KILLS:-100} SEEDS=$${SEEDS:-20} $(BIN)/python -m pytest tests/chaos tests/simulator
 
 bench: $(STAMP) ## Speed on PostgreSQL 17 and 18, as ratios to a floor of the same run → bench/latest.json
 	@$(BIN)/python -m bench --postgres 17 --postgres 18

@@ -27,7 +27,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "acts": dict(sorted(outcome.done.items())),
         "refused": dict(sorted(outcome.refused.items())),
         "spends": dict(sorted(outcome.spent.items())),
-        "faults": dict(sorted(outcome.faults.items())),
+        "faults": {name: count for name, count in sorted(outcome.faults.items()) if count},
         "seconds": round(outcome.seconds, 1),
     }
 

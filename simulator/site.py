@@ -23,6 +23,7 @@ from uuid import UUID
 
 import psycopg
 
+from devstack import launch
 from devstack.functions import EdgeFunctions, functions_of
 from devstack.migrate import migrate
 from devstack.paths import migrations_directory, supabase_directory
@@ -39,6 +40,8 @@ POLL_SECONDS = 0.05
 FUNCTION = "stripe-webhook"
 # Two, so that one may fail while the other takes a message.
 CHANNELS = ("first", "second")
+# Settings of a worker that this one must not have: they are about the user's own installation.
+_OF_THE_USER = ("POSTGRES_", "STRIPE_", "TILLBASE_", "WORKER_", "OTEL_")
 _LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 Row = tuple[Any, ...]
 Found = TypeVar("Found")
@@ -102,7 +105,7 @@ class Worker:
         self.to_stripe = to_stripe
         self._log = log
         self._environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not name.startswith(_OF_THE_USER)},
             "POSTGRES_URL": url,
             "STRIPE_API_BASE": f"http://{HOST}:{to_stripe.port}",
             "STRIPE_API_KEY": KEY,
@@ -113,11 +116,13 @@ class Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "worker"],
+                # By the launcher, so that it ends with this process.
+                [sys.executable, launch.__file__, "0", str(os.getpid()), sys.executable, "-m", "worker"],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C reaches only us
             )
 
     @property
@@ -194,6 +199,8 @@ class Site:
             self._exit.callback(self.to_app.close)
             create_database(self.postgres, DATABASE)
             migrate(self.postgres.url(DATABASE), migrations_directory())
+            # Ten minutes, in which a season passes here: later messages would wait for its end.
+            self.query("update billing.settings set notification_window = interval '1 second'")
             self.receiver = Receiver(self.directory, self.postgres.url(DATABASE))
             self._exit.callback(lambda: self.receiver.stop())
             self.sink = Sink()

@@ -38,10 +38,10 @@ def simulate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a business with many customers under faults, and check every credit against an independent oracle.
+    """Run a business under faults, and check every credit.
 
     Starts a Postgres, a receiver, workers and a local Stripe of its own, and touches nothing else.
-    A year passes in minutes. Exits 1 if something differs.
+    An independent calculation says what each account must have. Exits 1 if something differs.
     """
     import simulator
     from cli.simulation import CommandLine, declared
