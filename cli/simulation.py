@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from cli.output import CliError
 from cli.plans.catalogue import StripeAccount
 from cli.plans.changes import steps
+from cli.plans.database import push_database
 from cli.plans.file import PlanFile
 from cli.plans.push import take
 from cli.plans.read import read_plan_file
@@ -38,8 +39,10 @@ class CommandLine:
 
     declared: PlanFile
 
-    def push(self, stripe_url: str, key: str) -> None:
-        """Bring the products and prices of the file to Stripe, which has none."""
+    def push(self, postgres_url: str, stripe_url: str, key: str) -> None:
+        """Bring the file's products and prices to a Stripe that has none, and its operations to the database."""
+        with closing(_connect(postgres_url)) as conn:
+            push_database(conn, self.declared.model_copy(update={"free_credits": {}}), yes=True)
         with _client(stripe_url, key) as client:
             account = StripeAccount(client)
             take(account, steps(self.declared, account.read_catalogue(lambda _: None)), lambda: None)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from simulator.business import Act, Customer
-from simulator.oracle.facts import Spend
+from simulator.oracle.credits import Spend
 from simulator.shard import Shards
 from simulator.shop import Refused, Shop
 from simulator.site import Site
@@ -60,7 +60,7 @@ class Actions:
             what = f"refused: {refusal}"
             self.refused[act.what] += 1
         self.told.append(f"{act.at} {act.customer.number} {act.what}: {what}")
-        # Two states of one second could not be told apart without asking.
+        # Two states of one second cannot be distinguished without asking.
         self._shop.until(self._shop.now + 2)
 
     def _acts(self) -> dict[str, Callable[[Customer, Random], str]]:

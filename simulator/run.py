@@ -29,8 +29,8 @@ STARTED_SECONDS = 60.0
 class Tools(Protocol):
     """What the command line does for the simulator."""
 
-    def push(self, stripe_url: str, key: str) -> None:
-        """Bring what is sold to Stripe."""
+    def push(self, postgres_url: str, stripe_url: str, key: str) -> None:
+        """Bring what is sold to Stripe, and the prices of operations to the database."""
         ...
 
     def reconcile(self, postgres_url: str, stripe_url: str, key: str, *, apply: bool) -> list[str]:
@@ -98,8 +98,8 @@ def simulate(wanted: Wanted, tools: Tools, progress: Callable[[float], None] = l
             Shop(wanted.seed, planned.spans[0].start, site.receiver.url, site.receiver.secret)
         )
         shards = Shards(shop.world)
-        tools.push(shop.url, KEY)
         site.set_clock(shop.now)
+        tools.push(site.postgres.url(DATABASE), shop.url, KEY)
         site.start_workers(wanted.workers, shop.port)
         life = _Life(wanted, planned, site, shop, shards, tools, outcome)
         try:
