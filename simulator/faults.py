@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from simulator.business import HOUR, Span
 from simulator.proxy import Proxy, Trap, When
@@ -41,6 +41,7 @@ USUAL = (
 )  # fmt: skip
 RARE = ("crash Postgres", "restart receiver")
 RARE_SHARE = 0.5
+Repair = Literal["replay", "reconcile"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,11 @@ class Weather:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """`repair`: how lost webhooks are brought at the end, by Stripe's list of events or by `till reconcile --apply`."""
+
     weather: Weather
     faults: tuple[Fault, ...]
+    repair: Repair
 
 
 def plan(seed: int, span: Span) -> Plan:
@@ -83,7 +87,8 @@ def plan(seed: int, span: Span) -> Plan:
     # While something happens: a fault at rest shows little.
     times = [act.at for act in span.acts] or [span.start + HOUR]
     faults = [Fault(draw.choice(times), kind, draw.randrange(10**9)) for kind in kinds]
-    return Plan(weather, tuple(sorted(faults, key=lambda fault: (fault.at, fault.what))))
+    repair: Repair = draw.choice(["replay", "replay", "reconcile"])
+    return Plan(weather, tuple(sorted(faults, key=lambda fault: (fault.at, fault.what))), repair)
 
 
 class CountedFaults(Faults):

@@ -126,16 +126,17 @@ class Shop:
         except StripeError as error:
             raise Refused(f"{act}: {error}") from error
 
-    def replay(self) -> int:
-        """Send again what never arrived, as a person does who looks at Stripe's list; how many."""
+    def take_lost(self, *, again: bool) -> int:
+        """Webhooks that never arrived, and that were not taken before; how many. `again`: they are sent again."""
 
         def work() -> int:
             webhooks = self.world.webhooks
             lost = [each for each in webhooks.deliveries.values() if each.state in ("dropped", "failed")]
             for each in lost:
-                each.state = "replayed"
-                endpoint = self.world.store.get("webhook_endpoint", each.endpoint)
-                webhooks.queue(each.event, each.event_type, endpoint, each.api_version)
+                each.state = "taken"
+                if again:
+                    endpoint = self.world.store.get("webhook_endpoint", each.endpoint)
+                    webhooks.queue(each.event, each.event_type, endpoint, each.api_version)
             return len(lost)
 
         return self.do(work)

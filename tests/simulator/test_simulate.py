@@ -27,7 +27,7 @@ DAYS, CUSTOMERS = 60, 12
 FAULTS = {
     *NAMES.values(), "webhook out of order", "webhook of an older API version", "kill worker", "cut before commit",
     "cut after commit", "cut connections", "silent Stripe", "slow Stripe", "clock skew", "channel down",
-    "crash Postgres", "restart receiver", "app's connection cut",
+    "crash Postgres", "restart receiver", "app's connection cut", "webhook never sent again",
 }  # fmt: skip
 # The database believes in one seat more than was paid for, and so do its own proofs.
 ONE_MORE = """
