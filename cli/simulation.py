@@ -47,8 +47,8 @@ class CommandLine:
             account = StripeAccount(client)
             take(account, steps(self.declared, account.read_catalogue(lambda _: None)), lambda: None)
 
-    def reconcile(self, postgres_url: str, stripe_url: str, key: str, *, apply: bool) -> list[str]:
-        """What it finds; `apply`: and queue what Stripe says."""
+    def reconcile(self, postgres_url: str, stripe_url: str, key: str) -> list[str]:
+        """What `till reconcile --apply` finds, and queues as far as Stripe says it."""
         with (
             closing(_connect(postgres_url)) as conn,
             _client(stripe_url, key) as client,
@@ -56,8 +56,7 @@ class CommandLine:
             # A local Stripe has no limit of requests.
             differences = list(compare(conn, StripeLists(client, None), None, lambda _what, _number: None))
             reported = of_stripe(conn, differences)
-            if apply:
-                bring(conn, [each.difference for each in reported if each.is_mendable])
+            bring(conn, [each.difference for each in reported if each.is_mendable])
             return [each.what for each in (*findings_of(reported), *of_database(conn))]
 
 

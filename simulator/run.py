@@ -35,8 +35,8 @@ class Tools(Protocol):
         """Bring what is sold to Stripe, and the prices of operations to the database."""
         ...
 
-    def reconcile(self, postgres_url: str, stripe_url: str, key: str, *, apply: bool) -> list[str]:
-        """What differs from Stripe; `apply`: and queue it."""
+    def reconcile(self, postgres_url: str, stripe_url: str, key: str) -> list[str]:
+        """Queue what differs from Stripe, and return it with whatever else is wrong."""
         ...
 
 
@@ -126,6 +126,7 @@ class _Life:
         self.actions = Actions(self.shop, self.site, self.shards)
         self.injector = Injector(self.site, self.shop, self.outcome.faults)
         self._repair: Repair = "replay"
+        self._missing: list[str] = []
 
     def live(self, progress: Callable[[float], None]) -> None:
         start = self.planned.spans[0].start
@@ -197,7 +198,7 @@ class _Life:
         elif lost := self.shop.take_lost(again=False):
             self.outcome.faults["webhook never sent again"] += lost
         for _ in range(RECONCILES_MAX):
-            found = self._reconcile(apply=True)
+            self._missing = found = self._reconcile()
             settle(self.site, self.shop)
             if self._repair == "replay":
                 # Older versions of the API have no events of the payments of invoices; all else has arrived.
@@ -214,8 +215,7 @@ class _Life:
         site, shop = self.site, self.shop
         site.set_clock(shop.now)
         accounts = self.actions.accounts.values()
-        found = judge(site, shop, self.shards, accounts, self._reconcile)
-        self.outcome.differences += found
+        self.outcome.differences += judge(site, shop, self.shards, accounts, self._missing)
         start = self.planned.spans[0].start
         [(granted, spent, taken)] = site.query(_COUNTED)
         self.outcome.moments.append(
@@ -225,8 +225,8 @@ class _Life:
             )
         )  # fmt: skip
 
-    def _reconcile(self, *, apply: bool) -> list[str]:
-        return self.tools.reconcile(self.site.postgres.url(DATABASE), self.shop.url, KEY, apply=apply)
+    def _reconcile(self) -> list[str]:
+        return self.tools.reconcile(self.site.postgres.url(DATABASE), self.shop.url, KEY)
 
     def _spend(self, span: Span) -> None:
         """At one moment, while nothing else happens."""
