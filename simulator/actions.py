@@ -42,6 +42,8 @@ class Actions:
         self.done: dict[str, int] = defaultdict(int)
         self.refused: dict[str, int] = defaultdict(int)
         self.told: list[str] = []
+        # Payments that the issuer warned of: the policy refunds them at a moment that depends on the workers.
+        self._warned: set[str] = set()
         store = shop.world.store
         prices = [price for price in store.all("price") if price.get("active", True)]
         self.plans = [
@@ -295,7 +297,10 @@ class Actions:
         charges = [
             charge
             for charge in self._own(customer, "charge")
-            if charge["status"] == "succeeded" and not charge["refunded"] and not charge["disputed"]
+            if charge["status"] == "succeeded"
+            and not charge["refunded"]
+            and not charge["disputed"]
+            and charge["payment_intent"] not in self._warned
         ]
         if not charges:
             raise Refused("there is no such payment")
@@ -313,7 +318,13 @@ class Actions:
         return f"{amount} of {charge['amount']}"
 
     def _credit(self, customer: Customer, draw: Random) -> str:
-        paid = [i for i in self._own(customer, "invoice") if i["status"] == "paid" and i["total"] > 0]
+        find = self._shop.world.store.find
+        warned = {(find("payment_intent", intent) or {}).get("_invoice") for intent in self._warned}
+        paid = [
+            invoice
+            for invoice in self._own(customer, "invoice")
+            if invoice["status"] == "paid" and invoice["total"] > 0 and invoice["id"] not in warned
+        ]
         if not paid:
             raise Refused("there is no invoice to credit")
         invoice = draw.choice(paid)
@@ -330,6 +341,7 @@ class Actions:
 
     def _warn(self, customer: Customer, draw: Random) -> str:
         charge = self._charge(customer, draw)
+        self._warned.add(charge["payment_intent"])
         self._shop.control("charges/{identifier}/early_fraud_warning", charge["id"])
         return charge["id"]
 

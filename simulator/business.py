@@ -29,7 +29,7 @@ WEIGHTS = {
     "credit": 1.0,
     "discount": 0.7,
     "balance": 0.5,
-    "warn": 0.5,
+    "warn": 1.5,
     "fail_card": 1.0,
     "dispute": 1.0,
     "pause": 0.7,

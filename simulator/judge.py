@@ -5,6 +5,7 @@ queues, holds, and what `till reconcile` finds.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import LiteralString
@@ -16,6 +17,7 @@ from simulator.oracle.reading import read
 from simulator.shard import Shards
 from simulator.shop import Shop
 from simulator.site import CHANNELS, Site, Stuck
+from worker.jobs.fraud import ACTION
 
 SETTLED_SECONDS = 90.0
 POLL_SECONDS = 0.05
@@ -75,6 +77,9 @@ _CREDITS: LiteralString = "select account_id, balance, available from public.cre
 _LOTS: LiteralString = """
 select idempotency_key, amount, remaining, effective_at at time zone 'utc', stripe_invoice_id
 from billing.credit_grants where account_id = %s and entry_id is not null order by effective_at, id
+"""
+_REFUNDS: LiteralString = """
+select idempotency_key::text, status, reason from billing.fraud_actions where action = 'refund'
 """
 _CAPPED: LiteralString = """
 select exists (
@@ -165,6 +170,7 @@ def judge(
     ]
     found += _of_oracle(site, shop, shards, accounts)
     found += _of_outbox(site)
+    found += _of_fraud(site, shop)
     found += [Difference("reconcile", what) for what in missing]
     return found
 
@@ -231,3 +237,17 @@ def _of_outbox(site: Site) -> list[Difference]:
                 Difference("notification", f"{number} is {status}; the channels took it {counts} times")
             )
     return found
+
+
+def _of_fraud(site: Site, shop: Shop) -> list[Difference]:
+    """The policy refunds each payment once that an issuer warned of."""
+    made = Counter(
+        refund["metadata"][ACTION]
+        for refund in shop.world.store.all("refund")
+        if ACTION in (refund.get("metadata") or {})
+    )
+    return [
+        Difference("fraud action", f"a refund is {status} and was made {made[key]} times ({error})")
+        for key, status, error in site.query(_REFUNDS)
+        if made[key] != (status == "done")
+    ]

@@ -201,6 +201,8 @@ class Site:
             migrate(self.postgres.url(DATABASE), migrations_directory())
             # Ten minutes, in which a season passes here: later messages would wait for its end.
             self.query("update billing.settings set notification_window = interval '1 second'")
+            # So that workers have something to do at Stripe that must be done once.
+            self.admin("update billing.fraud_policies set refund = true, refund_age_max = '60 days'")
             self.receiver = Receiver(self.directory, self.postgres.url(DATABASE))
             self._exit.callback(lambda: self.receiver.stop())
             self.sink = Sink()
