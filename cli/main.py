@@ -29,6 +29,7 @@ from cli.commands import (
     plans,
     recharge,
     reconcile,
+    simulate,
     subscriptions,
     teams,
     testdata,
@@ -73,6 +74,7 @@ app.add_typer(notifications.app)
 app.add_typer(dev.app)
 app.add_typer(demo.app)
 app.add_typer(trigger.app)
+app.add_typer(simulate.app)
 app.add_typer(testdata.app)
 
 

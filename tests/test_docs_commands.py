@@ -27,6 +27,7 @@ RUN_ELSEWHERE = {
     "till webhook verify": "tests/test_webhook.py",
     "till doctor": "tests/doctor",
     "till reconcile": "tests/reconcile/test_damages.py",
+    "till simulate": "tests/simulator",
     "till backfill": "tests/reconcile/test_backfill.py",
 }
 # They open a browser, or wait for a person to pay.

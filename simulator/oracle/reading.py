@@ -1,7 +1,7 @@
 """What the local Stripe holds and has told → the facts that the oracle judges by."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 from simulator.oracle.facts import (
     Dispute,
@@ -16,10 +16,35 @@ from simulator.oracle.facts import (
 )
 from stripe_local.store import Object
 from stripe_local.values import inside
-from stripe_local.world import World
 
 CHARGED_AFTER = 75 * 60
 FOR_EVER = 1 << 62
+
+
+class Objects(Protocol):
+    """The objects of a Stripe, or of a part of it."""
+
+    def all(self, kind: str) -> Iterable[Object]: ...
+
+    def find(self, kind: str, identifier: str | None) -> Object | None: ...
+
+    def get(self, kind: str, identifier: str) -> Object: ...
+
+
+class Events(Protocol):
+    """Its events, oldest first."""
+
+    def bodies(self) -> Iterator[Any]: ...
+
+
+class World(Protocol):
+    """A local Stripe, or a part of one."""
+
+    @property
+    def store(self) -> Objects: ...
+
+    @property
+    def events(self) -> Events: ...
 
 
 def read(world: World) -> Facts:
@@ -126,7 +151,7 @@ def _sales(world: World, prices: dict[str, Price], events: list[Object]) -> Iter
             for created, state in _states(events, "checkout.session", session["id"])
             if state["status"] == "complete" and state["payment_status"] in ("paid", "no_payment_required")
         ] + [
-            # No event of a session tells of a later capture.
+            # No event of a session reports a later capture.
             created
             for created, state in _states(events, "payment_intent", intent.get("id", ""))
             if state["status"] == "succeeded"

@@ -22931,7 +22931,8 @@ comment on function billing.begin_notifications(bigint[], text[]) is 'Messages t
 -- not one with an expired lease. All rows of a digest have the outcome of its first row, which has the message.
 
 -- status: delivered, queued (retried in retry_in_seconds; dead if the deadline has passed), skipped or dead. attempts: the
--- value when it was begun. delivered_to: the channels that accepted it in this attempt. Returns the new status.
+-- value when it was begun. delivered_to: the channels that accepted it in this attempt. Returns the new status, null if
+-- another worker has recorded one.
 create function billing.record_notification(
     msg_id bigint, notification_id bigint, attempts integer, delivered_to text[], status text, retry_in_seconds integer,
     reason text
@@ -22977,6 +22978,12 @@ begin
             record_notification.msg_id, case when v_status = 'queued' then record_notification.retry_in_seconds end,
             record_notification.reason
         );
+    elsif not exists (
+        select from billing.notifications
+        where notifications.id = record_notification.notification_id and notifications.status in ('queued', 'sending')
+    ) then
+        -- A worker that lost its session, and this job with it, has recorded the message meanwhile.
+        perform billing._end_job(record_notification.msg_id, null, null);
     end if;
     return v_status;
 end

@@ -15681,6 +15681,12 @@ begin
             record_notification.msg_id, case when v_status = 'queued' then record_notification.retry_in_seconds end,
             record_notification.reason
         );
+    elsif not exists (
+        select from billing.notifications
+        where notifications.id = record_notification.notification_id and notifications.status in ('queued', 'sending')
+    ) then
+        -- A worker that lost its session, and this job with it, has recorded the message meanwhile.
+        perform billing._end_job(record_notification.msg_id, null, null);
     end if;
     return v_status;
 end

@@ -280,6 +280,21 @@ def test_a_worker_with_an_expired_lease_can_record_a_success(conn: Connection, w
     assert take(worker) == []
 
 
+def test_a_job_ends_with_a_message_that_another_worker_has_recorded(
+    database: Database, conn: Connection, worker: Connection
+) -> None:
+    """Before, it stayed in hand until its lease was over, and no worker did anything with it."""
+    tell(conn)
+    (slow,) = take(worker)
+    let_pass(conn, timedelta(seconds=LEASE_SECONDS))
+    with database.connect("billing_worker") as other:
+        (fast,) = take(other)
+        assert settle(worker, slow) == "delivered"
+        assert value(conn, "select count(*) from pgmq.q_billing_jobs") == 1
+        assert settle(other, fast) is None
+    assert value(conn, "select count(*) from pgmq.q_billing_jobs") == 0
+
+
 def test_a_digest_that_is_retried_stays_one(conn: Connection, worker: Connection) -> None:
     tell(conn, 50)
     (digest,) = take(worker)
