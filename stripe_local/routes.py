@@ -5,6 +5,7 @@ from typing import Any
 
 from stripe_local.resources import (
     account,
+    balance,
     catalog,
     checkout,
     checkout_completion,
@@ -24,8 +25,11 @@ from stripe_local.resources import (
     radar,
     refunds,
     renewals,
+    schedules,
     setup_intents,
     subscription_changes,
+    tax_ids,
+    tax_rates,
 )
 from stripe_local.resources.common import lister, retriever, searcher
 
@@ -50,6 +54,10 @@ HANDLERS: dict[str, Handler] = {
     "POST /v1/customers/{}/balance_transactions": customers.adjust_balance,
     "GET /v1/customers/{}/payment_methods": payment_methods.list_of_customer,
     "GET /v1/customers/{}/payment_methods/{}": payment_methods.retrieve_of_customer,
+    "GET /v1/customers/{}/tax_ids": tax_ids.list_all,
+    "POST /v1/customers/{}/tax_ids": tax_ids.create,
+    "GET /v1/customers/{}/tax_ids/{}": tax_ids.retrieve,
+    "DELETE /v1/customers/{}/tax_ids/{}": tax_ids.delete,
     "GET /v1/payment_methods": payment_methods.list_all,
     "POST /v1/payment_methods": payment_methods.create,
     "GET /v1/payment_methods/{}": payment_methods.retrieve,
@@ -81,6 +89,10 @@ HANDLERS: dict[str, Handler] = {
     "POST /v1/promotion_codes": discounts.create_promotion_code,
     "GET /v1/promotion_codes/{}": retriever("promotion_code"),
     "POST /v1/promotion_codes/{}": discounts.update_promotion_code,
+    "GET /v1/tax_rates": tax_rates.list_all,
+    "POST /v1/tax_rates": tax_rates.create,
+    "GET /v1/tax_rates/{}": retriever("tax_rate"),
+    "POST /v1/tax_rates/{}": tax_rates.update,
     # Subscriptions and their invoices
     "GET /v1/subscriptions": subscription_changes.list_all,
     "POST /v1/subscriptions": renewals.create,
@@ -96,6 +108,12 @@ HANDLERS: dict[str, Handler] = {
     "GET /v1/subscription_items/{}": retriever("subscription_item"),
     "POST /v1/subscription_items/{}": item_routes.update,
     "DELETE /v1/subscription_items/{}": item_routes.delete,
+    "GET /v1/subscription_schedules": schedules.list_all,
+    "POST /v1/subscription_schedules": schedules.create,
+    "GET /v1/subscription_schedules/{}": retriever("subscription_schedule"),
+    "POST /v1/subscription_schedules/{}": schedules.update,
+    "POST /v1/subscription_schedules/{}/cancel": schedules.cancel,
+    "POST /v1/subscription_schedules/{}/release": schedules.release,
     "GET /v1/invoices": invoice_routes.list_all,
     "POST /v1/invoices": invoice_routes.create,
     "GET /v1/invoices/{}": retriever("invoice"),
@@ -139,6 +157,8 @@ HANDLERS: dict[str, Handler] = {
     "POST /v1/charges": payment_intents.create_charge,
     "POST /v1/charges/{}": payment_intents.update_charge,
     "POST /v1/charges/{}/capture": payment_intents.capture_charge,
+    "GET /v1/balance_transactions": balance.list_all,
+    "GET /v1/balance_transactions/{}": retriever("balance_transaction"),
     "GET /v1/charges/search": searcher("charge", "/v1/charges/search"),
     **_readable("refund", "/v1/refunds"),
     "POST /v1/refunds": refunds.create,

@@ -44,10 +44,13 @@ PREFIXES = {
     "setup_intent": "seti_",
     "subscription": "sub_",
     "subscription_item": "si_",
+    "subscription_schedule": "sub_sched_",
+    "tax_id": "txi_",
+    "tax_rate": "txr_",
     "test_helpers.test_clock": "clock_",
     "webhook_endpoint": "we_",
 }
-WITHOUT_LIVEMODE = {"discount", "refund", "subscription_item"}
+WITHOUT_LIVEMODE = {"balance_transaction", "discount", "refund", "subscription_item"}
 SHORT = {"customer", "product", "subscription_item", "coupon"}
 NOUNS = {
     "checkout.session": "checkout.session",

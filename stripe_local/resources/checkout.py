@@ -2,22 +2,29 @@
 
 from typing import Any
 
-from stripe_local.errors import invalid, malformed
+from stripe_local.errors import invalid, malformed, missing_parameter
 from stripe_local.parameters import Params
 from stripe_local.render import INCLUDABLE, complete, listed, page
-from stripe_local.resources import line_items
+from stripe_local.resources import line_items, taxes
 from stripe_local.resources.common import matching
-from stripe_local.state import State
+from stripe_local.state import ACCOUNT_NAME, State
 from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.world import World, merge_metadata, put
 
 LIFETIME_SECONDS = 86_400
 SHORTEST_SECONDS, LONGEST_SECONDS = 30 * 60, 86_400
+BRANDING = {
+    "background_color": "#ffffff",
+    "border_style": "rounded",
+    "button_color": "#0074d4",
+    "display_name": ACCOUNT_NAME,
+    "font_family": "default",
+}
 ECHOED = (
-    "after_expiration",
     "allow_promotion_codes",
     "billing_address_collection",
+    "branding_settings",
     "cancel_url",
     "client_reference_id",
     "consent_collection",
@@ -29,7 +36,6 @@ ECHOED = (
     "phone_number_collection",
     "return_url",
     "saved_payment_method_options",
-    "shipping_address_collection",
     "submit_type",
     "success_url",
     "tax_id_collection",
@@ -50,7 +56,8 @@ def create(world: World, params: Params) -> Object:
     coupons = _coupons(world, params)
     session = open_session(world, params, mode, ui_mode, items)
     if items:
-        line_items.add_up(world, session, coupons)
+        session["_coupons"] = coupons
+        line_items.add_up(world, session, coupons, world.store.find("customer", session.get("customer")))
     elif "currency" in params:
         session["currency"] = params["currency"]
     if mode != "setup" and line_items.is_free(world, session):
@@ -93,6 +100,10 @@ def _check(world: World, params: Params, mode: str, ui_mode: str) -> None:
         raise invalid(
             f"`success_url` can not be used with ui_mode={ui_mode}: use `return_url`.", "success_url"
         )
+    customer = world.store.find("customer", params.get("customer"))
+    saves_address = inside(params, "customer_update").get("address") == "auto"
+    if inside(params, "automatic_tax").get("enabled") and customer is not None and not saves_address:
+        taxes.check_place(customer)
     now = world.wall_time()
     expires: int = params.get("expires_at", now + LIFETIME_SECONDS)
     if not now + SHORTEST_SECONDS - 60 <= expires <= now + LONGEST_SECONDS + 60:
@@ -126,7 +137,7 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
     currency = world.store.get("price", items[0]["price"])["currency"] if items else None
     fields: Object = {
         "adaptive_pricing": {"enabled": bool(inside(params, "adaptive_pricing").get("enabled", False))},
-        "automatic_tax": {"enabled": False},
+        "automatic_tax": {"enabled": bool(inside(params, "automatic_tax").get("enabled"))},
         "created": now,
         "currency": currency,
         "custom_fields": [],
@@ -135,7 +146,7 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         ),
         "customer": params.get("customer"),
         "expires_at": params.get("expires_at", now + LIFETIME_SECONDS),
-        "invoice_creation": _invoice_creation(bool(invoicing.get("enabled"))) if mode == "payment" else None,
+        "invoice_creation": _invoice_creation(invoicing) if mode == "payment" else None,
         "metadata": {},
         "mode": mode,
         "payment_method_collection": "always" if mode == "subscription" else "if_required",
@@ -147,6 +158,10 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         "status": "open",
         "ui_mode": ui_mode,
         "wallet_options": None,
+        "_customer_update": params.get("customer_update") or {},
+        "_default_tax_rates": taxes.rates_of(
+            world, data.get("default_tax_rates"), "subscription_data[default_tax_rates]"
+        ),
         "_intent_data": params.get("payment_intent_data") or {},
         "_invoicing": invoicing,
         "_line_items": items,
@@ -155,9 +170,11 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         "_trial": data.get("trial_period_days") or data.get("trial_end"),
     }
     put(fields, params, *ECHOED)
-    if "after_expiration" in fields:
-        recovery = {"allow_promotion_codes": False, "expires_at": None, "url": None}
-        fields["after_expiration"] = {"recovery": recovery | inside(fields, "after_expiration", "recovery")}
+    if "branding_settings" in fields:
+        fields["branding_settings"] = BRANDING | fields["branding_settings"]
+    fields["custom_fields"] = [custom_field(field) for field in each(params, "custom_fields")]
+    for name, text in inside(params, "custom_text").items():
+        fields["custom_text"][name] = text or None
     if "tax_id_collection" in fields:
         fields["tax_id_collection"] = {"required": "never", **fields["tax_id_collection"]}
     merge_metadata(fields, params.get("metadata"))
@@ -173,11 +190,19 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
     return session
 
 
-def _invoice_creation(enabled: bool) -> Object:
-    data = dict.fromkeys(
+def custom_field(field: Object) -> Object:
+    """A custom field on the page, still to be filled in."""
+    if field["type"] == "dropdown" and not inside(field, "dropdown").get("options"):
+        raise missing_parameter("custom_fields[dropdown][options]")
+    return {"optional": False, **field, field["type"]: {**(field.get(field["type"]) or {}), "value": None}}
+
+
+def _invoice_creation(given: Params) -> Object:
+    data: Object = dict.fromkeys(
         ("account_tax_ids", "custom_fields", "description", "footer", "issuer", "rendering_options")
     )
-    return {"enabled": enabled, "invoice_data": {**data, "metadata": {}}}
+    data |= {"metadata": {}} | inside(given, "invoice_data")
+    return {"enabled": bool(given.get("enabled")), "invoice_data": data}
 
 
 def expire_when_due(world: World, session: Object) -> None:

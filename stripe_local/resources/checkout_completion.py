@@ -5,31 +5,49 @@ from typing import Any
 from stripe_local.errors import StripeError, invalid
 from stripe_local.parameters import Params
 from stripe_local.resources import (
+    bank_debits,
+    collection,
+    customers,
+    discounts,
     line_items,
     payment_methods,
     payments,
+    tax_ids,
 )
 from stripe_local.resources.checkout_modes import COMPLETE, customer_for, intent_fields
 from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.world import World
 
+# What a payer typed in who was asked for it and does not say.
+EXAMPLE_ADDRESS = {"city": "San Francisco", "country": "US", "line1": "510 Townsend St", "postal_code": "94103",
+                   "state": "CA"}  # fmt: skip
+EXAMPLE_PHONE = "+15555550100"
+
 
 def complete(world: World, session: Object, given: Params) -> Object:
-    """`given`: payment_method, email, name, promotion_code, custom_amount, delayed (the bank's answer comes later)."""
+    """What the payer typed in, `given`: payment_method, email, name, phone, address, promotion_code, custom_amount,
+    tax_id,
+    custom_fields (key → value), promotions (whether the payer wants them); delayed: the bank's answer comes later."""
+    automatic = session["automatic_tax"]["enabled"]
+    if automatic or session.get("billing_address_collection") == "required":
+        given = {"address": EXAMPLE_ADDRESS, **{key: value for key, value in given.items() if value}}
     held, method = checked(world, session, given)
     customer = customer_for(world, session, given)
+    if customer is not None:
+        _update_customer(world, session, customer, given)
     email = given.get("email") or session.get("customer_email") or (customer or {}).get("email")
     if method is not None and not method["billing_details"].get("email"):
         method["billing_details"] = {**method["billing_details"], "email": email, "name": given.get("name")}
     session["customer_details"] = {
-        "address": dict((customer or {}).get("address") or {}),
+        "address": dict(given.get("address") or (customer or {}).get("address") or {}),
         "email": email,
         "name": given.get("name") or (customer or {}).get("name"),
-        "phone": (customer or {}).get("phone"),
-        "tax_exempt": "none",
-        "tax_ids": [],
+        "phone": _phone(session, given) or (customer or {}).get("phone"),
+        "tax_exempt": (customer or {}).get("tax_exempt", "none"),
+        "tax_ids": tax_ids.shown(world, (customer or {}).get("id")),
     }
+    _fill_in(session, given)
     COMPLETE[session["mode"]](world, session, customer, method, held, given)
     session["status"] = "complete"
     session.pop("url", None)
@@ -37,6 +55,38 @@ def complete(world: World, session: Object, given: Params) -> Object:
     _count_for_link(world, session)
     world.emit("checkout.session.completed", session)
     return session
+
+
+def _update_customer(world: World, session: Object, customer: Object, given: Params) -> None:
+    """What `customer_update` allows is saved on the customer."""
+    allowed: Params = session["_customer_update"]
+    change = {key: given[key] for key in ("address", "name") if given.get(key) and allowed.get(key) == "auto"}
+    if change:
+        customers.update(world, change, customer["id"])
+    if given.get("tax_id") and inside(session, "tax_id_collection").get("enabled"):
+        tax_ids.add(world, customer, given["tax_id"])
+
+
+def _phone(session: Object, given: Params) -> str | None:
+    asked = inside(session, "phone_number_collection").get("enabled")
+    return (given.get("phone") or EXAMPLE_PHONE) if asked else None
+
+
+def _fill_in(session: Object, given: Params) -> None:
+    """The page's own fields and boxes. Terms must be accepted, or Pay cannot be pressed."""
+    typed: Params = inside(given, "custom_fields")
+    session["custom_fields"] = [
+        field | {field["type"]: {**field[field["type"]], "value": typed.get(field["key"])}}
+        for field in session["custom_fields"]
+    ]
+    consent = inside(session, "consent_collection")
+    if consent:
+        accepted = "accepted" if consent.get("terms_of_service") == "required" else None
+        wanted = "opt_in" if given.get("promotions") else "opt_out"
+        session["consent"] = {
+            "promotions": wanted if consent.get("promotions") == "auto" else None,
+            "terms_of_service": accepted,
+        }
 
 
 def checked(world: World, session: Object, given: Params) -> tuple[list[Params], Object | None]:
@@ -49,6 +99,8 @@ def checked(world: World, session: Object, given: Params) -> tuple[list[Params],
         raise invalid("This Checkout Session has expired.", code="session_not_open")
     line_items.choose_amount(world, session, given.get("custom_amount"))
     held = _discounts(world, session, given)
+    if session.get("_line_items"):
+        line_items.add_up(world, session, session.get("_coupons", []), _payer(world, session, given))
     needs_method = (
         session["mode"] == "setup"
         or session["amount_total"] > 0
@@ -57,8 +109,19 @@ def checked(world: World, session: Object, given: Params) -> tuple[list[Params],
     method = None
     if needs_method:
         method = payment_methods.resolve(world, given.get("payment_method") or "pm_card_visa")
-        _refuse_declined(world, session, method)
+        bank = payment_methods.card_of(method)
+        bank_debits.check_currency(
+            bank, session.get("currency") or bank_debits.CURRENCIES.get(bank.kind, "usd")
+        )
+        if bank.kind == "card":
+            _refuse_declined(world, session, method)
     return held, method
+
+
+def _payer(world: World, session: Object, given: Params) -> Object:
+    """Who is taxed: the customer, at the address that was typed in."""
+    customer = world.store.find("customer", session.get("customer")) or {}
+    return {**customer, **({"address": given["address"]} if given.get("address") else {})}
 
 
 def confirm_page(world: World, params: Params, identifier: str) -> Object:
@@ -94,8 +157,10 @@ def _discounts(world: World, session: Object, given: Params) -> list[Params]:
     )
     if found is None:
         raise invalid(f"This code is invalid: {code}", "promotion_code")
+    discounts.check_code(world, found, session.get("customer"), "promotion_code", session["amount_subtotal"])
     session["discounts"] = [{"coupon": None, "promotion_code": found["id"]}]
-    line_items.add_up(world, session, [found["promotion"]["coupon"]])
+    session["_coupons"] = [found["promotion"]["coupon"]]
+    line_items.add_up(world, session, session["_coupons"])
     return [{"promotion_code": found["id"]}]
 
 
@@ -132,7 +197,13 @@ def attempted_intent(world: World, session: Object) -> Object:
 
 def settle(world: World, session: Object, succeeds: bool) -> Object:
     """The bank's answer to a delayed payment: async_payment_succeeded or async_payment_failed."""
+    invoice = world.store.find("invoice", session.get("invoice"))
     intent = world.store.find("payment_intent", session.get("payment_intent"))
+    if invoice is not None:
+        intent = collection.intent_of(world, invoice)
+    if intent is not None and intent.get("_was_processing"):
+        bank_debits.settle(world, intent, succeeds=succeeds)
+        return session
     if session["status"] != "complete" or intent is None or intent["status"] != "processing":
         raise invalid("This Checkout Session waits for no delayed payment.", code="session_not_processing")
     if not succeeds:

@@ -3,7 +3,7 @@
 from stripe_local.errors import StripeError, invalid, malformed
 from stripe_local.parameters import Params
 from stripe_local.render import listed
-from stripe_local.resources import collection, discounts, invoice_items, invoices, payment_methods
+from stripe_local.resources import collection, discounts, invoice_items, invoices, payment_methods, taxes
 from stripe_local.resources.common import deleted, matching
 from stripe_local.resources.invoice_lines import add_up
 from stripe_local.store import Object
@@ -19,6 +19,9 @@ FIELDS = (
     "custom_fields",
     "number",
 )
+
+# What a line that is added says of itself.
+ADDED = ("amount", "description", "discountable", "metadata", "period", "pricing", "quantity", "tax_rates")
 
 
 def create(world: World, params: Params) -> Object:
@@ -56,6 +59,7 @@ def create(world: World, params: Params) -> Object:
         fields["discounts"] = discounts.redeem(
             world, params["discounts"], "discounts", {"customer": customer_id}
         )
+    fields |= _taxing(world, customer, params)
     put(fields, params, *FIELDS)
     merge_metadata(fields, params.get("metadata"))
     invoice = invoices.draft(world, customer, [], fields)
@@ -73,6 +77,9 @@ def update(world: World, params: Params, identifier: str) -> Object:
         raise invalid("Finalized invoices can't be updated in this way", code="invoice_not_editable")
     with world.updating(invoice, "invoice.updated"):
         put(invoice, params, *FIELDS, "collection_method")
+        invoice |= _taxing(world, world.store.get("customer", invoice["customer"]), params)
+        if "days_until_due" in params:
+            invoice["_days_until_due"] = params["days_until_due"]
         merge_metadata(invoice, params.get("metadata"))
         if params.get("default_payment_method"):
             method = payment_methods.resolve(
@@ -85,8 +92,21 @@ def update(world: World, params: Params, identifier: str) -> Object:
             invoice["discounts"] = discounts.redeem(
                 world, given, "discounts", {"customer": invoice["customer"]}
             )
+        if params.keys() & {"automatic_tax", "default_tax_rates", "discounts"}:
             add_up(world, invoice)
     return invoice
+
+
+def _taxing(world: World, customer: Object, params: Params) -> Object:
+    fields: Object = {}
+    if "default_tax_rates" in params:
+        fields["default_tax_rates"] = taxes.rates_of(world, params["default_tax_rates"], "default_tax_rates")
+    if "automatic_tax" in params:
+        enabled: bool = params["automatic_tax"]["enabled"]
+        if enabled:
+            taxes.check_place(customer)
+        fields["automatic_tax"] = {"enabled": enabled, "liability": {"type": "self"} if enabled else None}
+    return fields
 
 
 def list_all(world: World, params: Params) -> Object:
@@ -164,6 +184,8 @@ def pay(world: World, params: Params, identifier: str) -> Object:
     error = collection.attempt(world, invoice, method, off_session=params.get("off_session", True))
     if error is not None:
         raise error
+    if (collection.intent_of(world, invoice) or {}).get("status") == "processing":
+        return invoice
     if invoice["status"] == "open":
         raise StripeError(
             402,
@@ -202,9 +224,7 @@ def add_lines(world: World, params: Params, identifier: str) -> Object:
             item = world.store.get("invoiceitem", line["invoice_item"], "lines[invoice_item]")
             invoice_items.take_into(world, invoice, [item])
             continue
-        given: Params = {
-            k: v for k, v in line.items() if k in ("amount", "description", "quantity", "pricing", "metadata")
-        }
+        given: Params = {key: line[key] for key in ADDED if key in line}
         given |= {"customer": invoice["customer"], "invoice": identifier, "currency": invoice["currency"]}
         invoice_items.create(world, given)
     with world.updating(invoice, "invoice.updated"):
@@ -216,6 +236,8 @@ def list_payments(world: World, params: Params) -> Object:
     """By invoice, by what paid it, by status."""
     found = matching(world.store.newest_first("invoice_payment"), params, frozenset({"payment"}))
     wanted: Params = inside(params, "payment")
+    if "type" in wanted:
+        found = [link for link in found if link["payment"]["type"] == wanted["type"]]
     for key in ("payment_intent", "charge", "payment_record"):
         if key in wanted:
             found = [link for link in found if link["payment"].get(key) == wanted[key]]

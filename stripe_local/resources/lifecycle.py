@@ -1,10 +1,16 @@
 """What a subscription's status becomes when its invoice is paid, fails, or it ends."""
 
+from collections.abc import Callable
+
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World
 
 ENDED = ("canceled", "incomplete_expired")
+# What a payment of one of its invoices brings about first.
+ON_PAID: list[Callable[[World, Object, Object], None]] = []
+# What follows when a subscription ends; called with the reason.
+ON_END: list[Callable[[World, Object, str], None]] = []
 
 
 def subscription_of(world: World, invoice: Object) -> Object | None:
@@ -18,6 +24,8 @@ def invoice_was_paid(world: World, invoice: Object) -> None:
     subscription = subscription_of(world, invoice)
     if subscription is None or subscription["status"] in ENDED:
         return
+    for follow in ON_PAID:
+        follow(world, subscription, invoice)
     if subscription.get("latest_invoice") != invoice["id"]:
         return
     with world.updating(subscription, "customer.subscription.updated"):
@@ -33,11 +41,22 @@ def invoice_was_paid(world: World, invoice: Object) -> None:
             customer["delinquent"] = False
 
 
+def payment_processing(world: World, invoice: Object) -> None:
+    """A bank was asked: the subscription begins, and its invoice stays open until the bank has answered."""
+    invoice["attempted"] = True
+    subscription = subscription_of(world, invoice)
+    if subscription is not None and subscription["status"] == "incomplete":
+        with world.updating(subscription, "customer.subscription.updated"):
+            subscription["status"] = "active"
+
+
 def payment_failed(world: World, invoice: Object) -> None:
     """A renewal that fails makes the subscription past due; a first payment leaves it incomplete."""
     subscription = subscription_of(world, invoice)
     if subscription is None or subscription.get("latest_invoice") != invoice["id"]:
         return
+    if inside(subscription, "_pending").get("invoice") == invoice["id"]:
+        return  # the change waits, and what there was goes on
     if subscription["status"] in ("active", "trialing"):
         with world.updating(subscription, "customer.subscription.updated"):
             subscription["status"] = "past_due"
@@ -75,3 +94,5 @@ def end_subscription(world: World, subscription: Object, reason: str, status: st
             invoice.pop("next_payment_attempt", None)
     event = "customer.subscription.deleted" if status == "canceled" else "customer.subscription.updated"
     world.emit(event, subscription)
+    for follow in ON_END:
+        follow(world, subscription, reason)

@@ -32,6 +32,8 @@ def create(world: World, params: Params) -> Object:
             "_return_url": params.get("return_url"),
         },
     )
+    if "automatic_payment_methods" in params:
+        intent["automatic_payment_methods"] |= params["automatic_payment_methods"]
     put(intent, params, "customer", "description")
     merge_metadata(intent, params.get("metadata"))
     if params.get("payment_method"):
@@ -66,7 +68,7 @@ def confirm(world: World, params: Params, identifier: str, *, authenticated: boo
     card = payment_methods.card_of(method)
     if params.get("return_url"):
         intent["_return_url"] = params["return_url"]
-    if card.decline and not card.attaches:
+    if card.decline and not card.attaches and card.kind == "card":
         raise _declined(world, intent, method, *card.decline)
     if card.authentication != "never" and not authenticated:
         intent["status"] = "requires_action"

@@ -12,8 +12,11 @@ from stripe_local.resources import (
     invoice_items,
     invoices,
     lifecycle,
+    one_time_items,
     payment_methods,
+    pending_updates,
     renewals,
+    taxes,
 )
 from stripe_local.resources.common import deleted, matching
 from stripe_local.resources.pricing import total
@@ -25,7 +28,7 @@ from stripe_local.resources.subscription_items import (
     quantity_of,
     set_period,
 )
-from stripe_local.resources.subscription_terms import items_of, set_cancellation
+from stripe_local.resources.subscription_terms import items_of, set_cancellation, set_tax
 from stripe_local.resources.subscriptions import bill
 from stripe_local.store import Object
 from stripe_local.values import each, inside, is_hash
@@ -38,21 +41,68 @@ def update(world: World, params: Params, identifier: str) -> Object:
         raise invalid(
             "A canceled subscription can only update its cancellation_details and metadata.",
         )
-    if params.get("payment_behavior") == "pending_if_incomplete":
+    behavior = params.get("payment_behavior")
+    if behavior == "default_incomplete":
         raise invalid(
-            "payment_behavior=pending_if_incomplete is not played by the local emulator.", "payment_behavior"
+            "The local Stripe does not play payment_behavior=default_incomplete in updates.",
+            "payment_behavior",
+        )
+    if behavior == "error_if_incomplete" and not world.muted:
+        _refuse_unpaid(world, params, identifier)
+    if subscription.get("schedule") and params.keys() & {"cancel_at", "cancel_at_period_end"}:
+        raise invalid(
+            f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and updating any "
+            "cancelation behavior directly is not allowed. Please update the schedule instead."
         )
     trial_ends = params.get("trial_end") == "now" and subscription["status"] == "trialing"
     if trial_ends and renewals.end_trial_without_method(world, subscription):
         return subscription
     changes = _checked_items(world, subscription, params)
+    one_time = one_time_items.read(world, params)
+    if one_time:
+        customer = world.store.get("customer", subscription["customer"])
+        one_time_items.add(world, customer, subscription, one_time)
+    if behavior == "pending_if_incomplete" and pending_updates.attempt(
+        world, subscription, params, lambda: _apply(world, subscription, params, changes)
+    ):
+        renewals.schedule(world, subscription)
+        return subscription
     with world.updating(subscription, "customer.subscription.updated"):
         _set(world, subscription, params)
         changed = _apply(world, subscription, params, changes)
+    if changed is None and one_time and params.get("proration_behavior") == "always_invoice":
+        changed = _as_they_are(world, subscription), False
     if changed is not None:
         bill_change(world, subscription, params, changed)
     renewals.schedule(world, subscription)
     return subscription
+
+
+def _refuse_unpaid(world: World, params: Params, identifier: str) -> None:
+    """error_if_incomplete: 402 and no change where it could not be paid, as a trial on a copy shows."""
+    trial = world.scratch()
+    before = trial.store.get("subscription", identifier).get("latest_invoice")
+    latest = update(trial, params, identifier).get("latest_invoice")
+    if latest != before and trial.store.get("invoice", latest or "")["status"] == "open":
+        raise StripeError(402, "Your card was declined.", kind="card_error", code="card_declined")
+
+
+def change_at_boundary(world: World, subscription: Object, params: Params, now: int) -> None:
+    """Change items and settings just before the renewal that bills them: nothing of the old is left to credit."""
+    changes = _checked_items(world, subscription, params)
+    before = {_rhythm(price_of(world, item)) for item in items_of(world, subscription)}
+    with world.updating(subscription, "customer.subscription.updated"):
+        _set(world, subscription, params)
+        ended = min(item["current_period_end"] for item in items_of(world, subscription))
+        _change_items(world, subscription, changes, now)
+        after = items_of(world, subscription)
+        if before != {_rhythm(price_of(world, item)) for item in after} or "billing_cycle_anchor" in params:
+            subscription["billing_cycle_anchor"] = ended
+        for item in after:
+            if "current_period_end" not in item:
+                item |= {"current_period_start": ended, "current_period_end": ended}
+    customer = world.store.get("customer", subscription["customer"])
+    one_time_items.add(world, customer, subscription, one_time_items.read(world, params))
 
 
 def _checked_items(world: World, subscription: Object, params: Params) -> list[tuple[Object | None, Params]]:
@@ -70,15 +120,16 @@ def _checked_items(world: World, subscription: Object, params: Params) -> list[t
         if item is None and not given.get("deleted"):
             price = catalog.price_of(world, given, where, recurring=True)
             given = {**given, "price": price["id"]}
-        elif "price" in given or "price_data" in given:
+        elif given.keys() & {"plan", "price", "price_data"}:
             given = {**given, "price": catalog.price_of(world, given, where, recurring=True)["id"]}
         quantity_of(given, where)
-        changes.append((item, {key: value for key, value in given.items() if key != "price_data"}))
+        changes.append((item, {k: v for k, v in given.items() if k not in ("plan", "price_data")}))
     return changes
 
 
 def _set(world: World, subscription: Object, params: Params) -> None:
     put(subscription, params, "description", "days_until_due", "collection_method", "pause_collection")
+    set_tax(world, subscription, params)
     merge_metadata(subscription, params.get("metadata"))
     if params.get("default_payment_method"):
         method = payment_methods.resolve(world, params["default_payment_method"], "default_payment_method")
@@ -164,6 +215,8 @@ def _change_items(
             kept = [other for other in kept if other is not item]
         else:
             put(item, given, "price", "quantity")
+            if "tax_rates" in given:
+                item["tax_rates"] = taxes.rates_of(world, given["tax_rates"], "items[tax_rates]")
             merge_metadata(item, given.get("metadata"))
     try:
         check_together(world, [*kept, *made])

@@ -11,6 +11,7 @@ from stripe_local.resources import (
     invoice_items,
     invoices,
     lifecycle,
+    one_time_items,
     payment_methods,
 )
 from stripe_local.resources.invoice_lines import invoice_item_line, period_line, trial_line
@@ -18,6 +19,7 @@ from stripe_local.resources.periods import boundary
 from stripe_local.resources.pricing import Amount, amounts, prorated
 from stripe_local.resources.subscription_items import (
     check_together,
+    cost,
     new_item,
     price_of,
     set_period,
@@ -28,6 +30,7 @@ from stripe_local.resources.subscription_terms import (
     items_of,
     method_of,
     set_cancellation,
+    set_tax,
     trial_end_of,
 )
 from stripe_local.state import State
@@ -39,10 +42,13 @@ TRIAL_WARNING_SECONDS = 3 * 86_400
 INCOMPLETE_EXPIRES_SECONDS = 23 * 3_600
 
 
-def create_subscription(world: World, params: Params, *, authenticated: bool = False) -> Object:
+def create_subscription(
+    world: World, params: Params, *, authenticated: bool = False, scheduled_by: str | None = None
+) -> Object:
     """Make it, bill its first period and try to be paid. StripeError when nothing may come of it.
 
     `authenticated`: the payer is there and has passed the bank's challenge, as on Checkout's page.
+    `scheduled_by`: the schedule that makes it; its first invoice is a draft for an hour.
     """
     customer = world.store.get("customer", params.get("customer") or "", "customer")
     now = world.now(customer.get("test_clock"))
@@ -51,6 +57,7 @@ def create_subscription(world: World, params: Params, *, authenticated: bool = F
     trial_end = trial_end_of(world, params, now)
     identifier = world.store.new_id("subscription")
     items: list[Object] = []
+    one_time = one_time_items.read(world, params)
     try:
         for number, given in enumerate(each(params, "items")):
             items.append(new_item(world, identifier, given, f"items[{number}]", now))
@@ -69,7 +76,9 @@ def create_subscription(world: World, params: Params, *, authenticated: bool = F
     except StripeError:
         _discard(world, subscription)
         raise
-    if _needs_method(world, subscription, params, behavior) and method is None:
+    if scheduled_by is not None:
+        subscription["schedule"] = scheduled_by
+    elif method is None and _needs_method(world, subscription, params, behavior, one_time):
         _discard(world, subscription)
         raise invalid(
             "This customer has no attached payment source or default payment method. Please consider adding a default "
@@ -80,6 +89,7 @@ def create_subscription(world: World, params: Params, *, authenticated: bool = F
     if behavior == "error_if_incomplete":
         _refuse_decline(world, subscription, method)
     world.emit("customer.subscription.created", subscription)
+    one_time_items.add(world, customer, subscription, one_time)
     _bill_first(world, subscription, method, params, authenticated=authenticated)
     return subscription
 
@@ -108,6 +118,7 @@ def _store(
             "id": identifier,
             "automatic_tax": {"enabled": False},
             "billing_cycle_anchor": anchor,
+            "billing_cycle_anchor_config": params.get("billing_cycle_anchor_config"),
             "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "included"}},
             "billing_schedules": [],
             "cancel_at_period_end": False,
@@ -147,10 +158,12 @@ def _store(
             }
         }
     put(subscription, params, "description")
+    set_tax(world, subscription, params)
     merge_metadata(subscription, params.get("metadata"))
     if params.get("discounts"):
         holder = {"customer": customer["id"], "subscription": identifier}
-        subscription["discounts"] = discounts.redeem(world, params["discounts"], "discounts", holder)
+        amount = sum(cost(world, item) for item in items)
+        subscription["discounts"] = discounts.redeem(world, params["discounts"], "discounts", holder, amount)
     return subscription
 
 
@@ -165,7 +178,9 @@ def _first_periods(world: World, subscription: Object, trial_end: int | None, no
             set_period(world, item, anchor, now)
 
 
-def _needs_method(world: World, subscription: Object, params: Params, behavior: str) -> bool:
+def _needs_method(
+    world: World, subscription: Object, params: Params, behavior: str, one_time: list[Object]
+) -> bool:
     automatic = subscription["collection_method"] == "charge_automatically"
     lines = first_lines(world, subscription, params.get("proration_behavior"))
     left = [line["amount"] for line in lines]
@@ -173,7 +188,7 @@ def _needs_method(world: World, subscription: Object, params: Params, behavior: 
         taken = discounts.amounts(world, discount, lines, left)
         left = [amount - part for amount, part in zip(left, taken, strict=True)]
     credit = world.store.get("customer", subscription["customer"])["balance"]
-    due = sum(left) + min(0, credit)
+    due = sum(left) + sum(item["amount"] for item in one_time) + min(0, credit)
     return automatic and due > 0 and behavior not in ("default_incomplete",)
 
 
@@ -186,7 +201,7 @@ def _discard(world: World, subscription: Object) -> None:
 def _refuse_decline(world: World, subscription: Object, method: Object | None) -> None:
     """error_if_incomplete: 402 and no subscription when the card would not pay."""
     card = payment_methods.card_of(method) if method else None
-    if card and (card.decline or card.authentication == "always"):
+    if card and card.kind == "card" and (card.decline or card.authentication == "always"):
         code, decline_code = card.decline or ("subscription_payment_intent_requires_action", "")
         _discard(world, subscription)
         details: dict[str, Any] = {"decline_code": decline_code} if code == "card_declined" else {}
@@ -222,7 +237,7 @@ def _bill_first(
     lines = first_lines(world, subscription, params.get("proration_behavior"))
     invoice = bill(world, subscription, customer, lines, "subscription_create")
     subscription["latest_invoice"] = invoice["id"]
-    if subscription["collection_method"] == "send_invoice":
+    if subscription["collection_method"] == "send_invoice" or subscription.get("schedule"):
         with world.updating(subscription, "customer.subscription.updated"):
             subscription["status"] = "trialing" if subscription.get("trial_end") else "active"
         invoices.finalize_later(world, invoice)
@@ -259,7 +274,11 @@ def bill(world: World, subscription: Object, customer: Object, lines: list[Objec
         customer,
         [*lines, *(invoice_item_line(world, item) for item in pending)],
         {
+            "automatic_tax": {
+                key: subscription["automatic_tax"].get(key) for key in ("enabled", "liability")
+            },
             "billing_reason": reason,
+            "default_tax_rates": list(subscription["default_tax_rates"]),
             "collection_method": subscription["collection_method"],
             "currency": subscription["currency"],
             "discounts": [discount["id"] for discount in active],
