@@ -78,7 +78,7 @@ def plan(seed: int, span: Span) -> Plan:
             "corrupt_signature": draw.choice([0.02, 0.1]),
             "reorder": draw.choice([4, 16]),
             "delay_ms": draw.choice([0, 0, 5]),
-            "api": {"429": draw.choice([0.05, 0.2]), "500": draw.choice([0.05, 0.2])},
+            "api": {"429": draw.choice([0.2, 0.35]), "500": draw.choice([0.2, 0.35])},
             "seed": draw.randrange(10**9),
         },
         draw.choice([1, 4, 8]),
@@ -177,9 +177,13 @@ class Injector:
                 if worker.to_postgres.cut():
                     self.counts[fault.what] += 1
             case "silent Stripe":
-                worker.to_stripe.hush(draw.choice([True, False]))
+                keeps_requests = draw.choice([True, False])
+                for each in site.workers:
+                    each.to_stripe.hush(keeps_requests)
             case "slow Stripe":
-                worker.to_stripe.slow(draw.choice([0.05, 0.3]))
+                delay_seconds = draw.choice([0.05, 0.3])
+                for each in site.workers:
+                    each.to_stripe.slow(delay_seconds)
             case "clock skew":
                 site.skew_seconds = draw.randrange(-SKEW_SECONDS_MAX, SKEW_SECONDS_MAX)
                 self.counts[fault.what] += 1
