@@ -12,6 +12,8 @@ from worker.errors import TransactionPooler
 from worker.settings import Settings
 
 CONNECT_TIMEOUT_SECONDS = 10
+# Executions after which a statement is prepared on the server.
+PREPARE_THRESHOLD = 5
 # A pool with other users may return another connection than the one that was just released.
 POOLER_PROBES = 20
 
@@ -36,10 +38,12 @@ def prepare(conn: Connection[Any]) -> None:
     conn.execute("set enable_seqscan = off")
     conn.execute("set plan_cache_mode = force_generic_plan")
     conn.execute("set jit = off")
+    # The session is ours alone: what each event calls is parsed once, not each time.
+    conn.prepare_threshold = PREPARE_THRESHOLD
 
 
 def _log_in(settings: Settings) -> Connection[Any]:
-    # Named prepared statements fail behind a pooler.
+    # No statement is prepared before we know that no transaction pooler is in between.
     return psycopg.connect(
         settings.postgres_url,
         autocommit=True,
