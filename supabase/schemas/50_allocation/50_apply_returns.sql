@@ -41,6 +41,10 @@ begin
     into v_from, v_until, v_subscription_ids
     from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
     if v_subscription_ids is not null then
+        -- In a batch of events, a subscription may still wait for what its own events reported.
+        perform billing._allocate_subscription(postponed.stripe_subscription_id, postponed.from_moment)
+        from billing._postponed() as postponed
+        where postponed.stripe_subscription_id = any (v_subscription_ids);
         perform billing._allocate_slots(v_subscription_ids, v_from, least(
             v_until, billing._time_of_account(v_invoice.account_id)
         ));

@@ -100,7 +100,9 @@ begin
             perform billing._purchase_packs_of_invoice(v_invoice);
         end if;
         if v_invoice.stripe_subscription_id is not null then
-            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+            perform billing._allocate_subscription(
+                v_invoice.stripe_subscription_id, null, v_invoice, may_wait => true
+            );
         end if;
         perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
