@@ -1,4 +1,4 @@
-/** What any receiver must do: let Stripe's SDK check the signature, keep the text once, answer. */
+/** What any receiver must do: let Stripe's SDK check the signature, write the rows that the product writes, answer. */
 
 // deno run … floor_receive.ts POSTGRES_URL WEBHOOK_SECRET CONNECTIONS
 
@@ -39,7 +39,14 @@ Deno.serve(
       undefined,
       crypto,
     );
-    await sql`insert into public.floor_events (id, payload) values (${event.id}, ${body})`;
+    await sql`
+      with event as (
+        insert into billing.stripe_events (stripe_event_id, type, api_version, livemode, payload, created_at)
+        values (${event.id}, ${event.type}, ${event.api_version}, ${event.livemode}, ${body}, to_timestamp(${event.created}))
+        returning stripe_event_id
+      )
+      insert into pgmq.q_stripe_events (vt, message)
+      select clock_timestamp(), jsonb_build_object('event_id', stripe_event_id) from event`;
     return Response.json({ received: true });
   },
 );

@@ -72,33 +72,36 @@ as $$
 declare
     v_expected boolean := (select settings.livemode from billing.settings);
     v_is_ours boolean := receive_stripe_event.livemode = v_expected;
+    v_status text;
 begin
-    insert into billing.stripe_events (
-        stripe_event_id, type, api_version, created_at, livemode, payload, status, settled_at, last_error
+    -- Without pgmq.send, which is planned at each call: it was a third of the cost of an event.
+    with stored as (
+        insert into billing.stripe_events (
+            stripe_event_id, type, api_version, created_at, livemode, payload, status, settled_at, last_error
+        )
+        values (
+            receive_stripe_event.event_id,
+            receive_stripe_event.type,
+            receive_stripe_event.api_version,
+            pg_catalog.to_timestamp(receive_stripe_event.created),
+            receive_stripe_event.livemode,
+            receive_stripe_event.payload,
+            case when v_is_ours then 'queued' else 'ignored' end,
+            case when not v_is_ours then now() end,
+            case when not v_is_ours then pg_catalog.format(
+                'livemode is %s, this installation expects %s', receive_stripe_event.livemode, v_expected
+            ) end
+        )
+        on conflict (stripe_event_id) do nothing
+        returning stripe_events.stripe_event_id, stripe_events.status
+    ),
+    queued as (
+        insert into pgmq.q_stripe_events (vt, message)
+        select clock_timestamp(), pg_catalog.jsonb_build_object('event_id', stored.stripe_event_id) from stored
+        where stored.status = 'queued'
     )
-    values (
-        receive_stripe_event.event_id,
-        receive_stripe_event.type,
-        receive_stripe_event.api_version,
-        pg_catalog.to_timestamp(receive_stripe_event.created),
-        receive_stripe_event.livemode,
-        receive_stripe_event.payload,
-        case when v_is_ours then 'queued' else 'ignored' end,
-        case when not v_is_ours then now() end,
-        case when not v_is_ours then pg_catalog.format(
-            'livemode is %s, this installation expects %s', receive_stripe_event.livemode, v_expected
-        ) end
-    )
-    on conflict (stripe_event_id) do nothing;
-
-    if not found then
-        return 'duplicate';
-    elsif not v_is_ours then
-        return 'ignored';
-    end if;
-
-    perform pgmq.send('stripe_events', pg_catalog.jsonb_build_object('event_id', receive_stripe_event.event_id));
-    return 'queued';
+    select stored.status into v_status from stored;
+    return coalesce(v_status, 'duplicate');
 end
 $$;
 
