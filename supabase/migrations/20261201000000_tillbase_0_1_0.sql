@@ -2701,9 +2701,29 @@ declare
     v_burnt billing.credit_consumptions[] := '{}';
 begin
     open v_lots;
-    while v_left > 0 loop
-        fetch v_lots into v_lot;
-        if not found then
+    fetch v_lots into v_lot;
+    if cardinality(_burn_lots.entries) > 1 and cardinality(_burn_lots.takes) = 0 and v_lot.free > v_left
+        and v_left = (
+            select sum(-entry.amount - entry.debt) from unnest(_burn_lots.entries) as entry
+            where entry.amount + entry.debt < 0
+        ) then
+        -- A batch, and its first lot has enough.
+        update billing.credit_grants
+        set remaining = credit_grants.remaining - v_left::bigint,
+            lapsed = credit_grants.lapsed + coalesce((
+                select sum(-entry.amount - entry.debt)::bigint from unnest(_burn_lots.entries) as entry
+                where entry.amount + entry.debt < 0 and billing._lets_lapse(entry)
+            ), 0),
+            epoch = credit_grants.epoch + (random() < 0.02)::integer
+        where credit_grants.ctid = v_lot.place;
+        close v_lots;
+        insert into billing.credit_consumptions (entry_id, grant_id, amount)
+        select entry.id, v_lot.id, -entry.amount - entry.debt from unnest(_burn_lots.entries) as entry
+        where entry.amount + entry.debt < 0;
+        return;
+    end if;
+    loop
+        if v_lot is null then
             raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
                 using errcode = 'TB016', hint = 'Check billing.ledger_discrepancies before the account spends again.';
         end if;
@@ -2732,6 +2752,8 @@ begin
             closed_at = case when credit_grants.remaining = v_taken then v_entry.occurred_at end,
             epoch = credit_grants.epoch + (random() < 0.02)::integer
         where credit_grants.ctid = v_lot.place;
+        exit when v_left = 0;
+        fetch v_lots into v_lot;
     end loop;
     close v_lots;
     insert into billing.credit_consumptions (entry_id, grant_id, amount)
@@ -2754,14 +2776,18 @@ declare
     v_balance billing.credit_balances := _post_entries.balance;
     v_entries billing.credit_entries[] := _post_entries.entries;
     v_lot billing.credit_grants;
+    v_after bigint := v_balance.balance;
+    v_debt bigint := v_balance.debt;
     v_rest numeric := 0;
 begin
     for v_number in 1 .. cardinality(v_entries) loop
-        v_balance.balance := v_balance.balance + v_entries[v_number].amount;
-        v_balance.debt := v_balance.debt + v_entries[v_number].debt;
-        v_rest := v_rest - v_entries[v_number].amount - v_entries[v_number].debt;
-        v_entries[v_number].balance_after := v_balance.balance;
+        v_after := v_after + v_entries[v_number].amount;
+        v_debt := v_debt + v_entries[v_number].debt;
+        v_entries[v_number].balance_after := v_after;
     end loop;
+    v_rest := v_balance.balance::numeric + v_balance.debt - v_after - v_debt;
+    v_balance.balance := v_after;
+    v_balance.debt := v_debt;
     foreach v_lot in array _post_entries.lots loop
         v_rest := v_rest + v_lot.remaining;
         -- Unless it is used up at once.
@@ -4204,12 +4230,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_account_ids uuid[];
     v_account_id uuid;
+    v_checked bigint;
     v_key text;
     v_new jsonb;
     v_repeated boolean;
+    v_is_new boolean := true;
     v_balance billing.credit_balances;
     v_now timestamptz;
+    v_posted billing.credit_entries[];
+    v_entries billing.credit_entries[] := '{}';
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -4219,26 +4250,25 @@ begin
     end if;
     -- Otherwise a misspelt name would be ignored silently, and the spend would differ from what was meant.
     select name into v_key
-    from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
-    where name not in (
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
-        'actor'
-    )
+    from jsonb_array_elements(spend_credits_batch.spends) as spend
+    cross join lateral jsonb_object_keys(spend - array[
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id', 'actor'
+    ]) as name
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
             using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
-    perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
-        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
+    select
+        array_agg(distinct spend.account_id),
+        count(billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')))
+            + count(billing._checked_amount(spend.amount)) + count(billing._checked_actor(spend.actor))
+    into v_account_ids, v_checked
     from jsonb_to_recordset(spend_credits_batch.spends) as spend (
-        amount numeric, idempotency_key text, metadata jsonb, actor text
+        account_id uuid, amount numeric, idempotency_key text, metadata jsonb, actor text
     );
 
-    for v_account_id in
-        select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
-        order by spend.account_id
-    loop
+    foreach v_account_id in array coalesce(v_account_ids, '{}') loop
         perform billing._lock_balance(v_account_id);
 
         select
@@ -4253,6 +4283,7 @@ begin
             limit 1
         ) as held on true
         where (asked.spend ->> 'account_id')::uuid = v_account_id;
+        v_is_new := v_is_new and not v_repeated;
         if v_repeated then
             v_new := billing._without_repeats(v_account_id, v_new);
         end if;
@@ -4260,19 +4291,31 @@ begin
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
             v_now := billing.current_time();
-            perform billing._post_spends(v_balance, array_agg(billing._entry(
+            select billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
                 metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
                 idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
+            into v_posted
             from jsonb_to_recordset(v_new) as spend (
                 amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
                 actor text
             );
+            v_entries := v_entries || v_posted;
         end if;
     end loop;
 
+    if v_is_new then
+        return query
+        select entry.*
+        from rows from (
+            jsonb_to_recordset(spend_credits_batch.spends) as (account_id uuid, idempotency_key text)
+        ) with ordinality as asked (account_id, idempotency_key, position)
+        join unnest(v_entries) as entry using (account_id, idempotency_key)
+        order by asked.position;
+        return;
+    end if;
     return query
     select found.*
     from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
