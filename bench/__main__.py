@@ -17,7 +17,7 @@ from rich.table import Table
 from bench.allocate import allocate
 from bench.drain import drain
 from bench.expire import expire
-from bench.measure import Comparison, Row, Suite, measure
+from bench.measure import Comparison, Place, Row, Suite, measure
 from bench.memory import memory
 from bench.receive import receive
 from bench.spend import spend
@@ -76,11 +76,11 @@ def _measure_on(major: int, suites: Sequence[str], rounds: int) -> tuple[list[Ro
         Path(name).chmod(0o711)  # as root the server runs as a user who must pass through
         server = Postgres.start(Path(name) / "data", major=major, durable=True)
         try:
-            version = _version(server)
+            place = Place.here(_version(server))
             for suite_name in suites:
                 with SUITES[suite_name](server) as suite:
                     comparisons += suite.comparisons
-                    rows += _run(suite, version, rounds)
+                    rows += _run(suite, place, rounds)
         finally:
             server.delete()
     return rows, comparisons
@@ -93,15 +93,13 @@ def _version(server: Postgres) -> str:
     return found[0]
 
 
-def _run(suite: Suite, version: str, rounds: int) -> list[Row]:
+def _run(suite: Suite, place: Place, rounds: int) -> list[Row]:
     console = Console(stderr=True)
     rounds = min(rounds, suite.rounds_max or rounds)
     columns = (TextColumn("{task.description:<20}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=rounds * len(suite.sides), completed=-1)
-        rows = measure(
-            suite, version, rounds, lambda name: progress.update(task, advance=1, description=name)
-        )
+        rows = measure(suite, place, rounds, lambda name: progress.update(task, advance=1, description=name))
         progress.update(task, advance=1)
     return rows
 

@@ -1,15 +1,17 @@
 """A full queue → events a second: of one worker and of two, and of a renewal after five years.
 
-The floor writes the same rows by bare statements. Taking the messages and archiving them is a row of its own.
+The floor writes the same rows by bare statements. Where npm is there, the worker is also compared with Supabase's sync
+engine on the same events.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import psycopg
 
 from bench.drainer import Drainer
+from bench.engine import engine
 from bench.ledger import make_bare, rows_by_table
 from bench.measure import Comparison, Suite
 from bench.shop import Shop
@@ -25,6 +27,8 @@ COMPARISONS = (
     Comparison("drain_2_workers", floor="drain_1_worker", unit="events/s", wanted=1.50),
     Comparison("renewal_year_5", floor="renewal_first", unit="events/s", wanted=0.80),
 )
+
+VS_ENGINE = Comparison("drain_vs_engine", floor="engine", unit="events/s", wanted=1.00)
 
 _RENEWED = f"""
 select count(*), count(credit_grants.id), count(credit_schedules.stripe_line_id) from billing.invoices
@@ -49,14 +53,23 @@ def drain(server: Postgres) -> Iterator[Suite]:
         for months in (1, MONTHS)
     )
     rows: dict[str, int] = {}
-    sides = {
+    sides: dict[str, Callable[[], float | Mapping[str, float]]] = {
         "drain_bare": lambda: _measure(server, shop, PAIRS, "bare", 1, rows),
         "drain_1_worker": lambda: _measure(server, shop, PAIRS, "product", 1, rows),
         "drain_2_workers": lambda: _measure(server, shop, PAIRS, "product", 2, rows),
         "renewal_first": lambda: _measure(server, young, SUBSCRIBERS, "product", 1),
         "renewal_year_5": lambda: _measure(server, old, SUBSCRIBERS, "product", 1),
     }
-    yield Suite(sides, COMPARISONS)
+    with engine(server, PAIRS) as peer:
+        if peer is None:
+            yield Suite(sides, COMPARISONS)
+        else:
+            one_worker = sides["drain_1_worker"]
+            sides["drain_1_worker"] = lambda: dict.fromkeys(
+                ["drain_1_worker", "drain_vs_engine"], one_worker()
+            )
+            sides["engine"] = peer.measure
+            yield Suite(sides, [*COMPARISONS, VS_ENGINE])
 
 
 def _measure(

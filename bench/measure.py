@@ -1,10 +1,13 @@
 """Sides to compare → medians over interleaved rounds, as rows of a value and its floor."""
 
+import os
+import platform
 import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -48,8 +51,8 @@ class Suite:
 class Row:
     """Medians of `n` rounds. `ratio` is value / floor; `spread` its range over the rounds, relative to it.
 
-    `size` is how much was measured in each round, where the suite can be made smaller; `postgres` is the version that
-    it was measured on.
+    `size` is how much was measured in each round, where the suite can be made smaller. Where it was measured:
+    `postgres` is the server's version, `python` and `deno` run our side, `machine` is what all of it ran on.
     """
 
     name: str
@@ -60,10 +63,37 @@ class Row:
     n: int
     spread: float
     size: int | None
+    wanted: float
     postgres: str
+    python: str
+    deno: str
+    machine: str
 
 
-def measure(suite: Suite, version: str, rounds: int, advance: Callable[[str], None]) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it is measured: versions, and the machine."""
+
+    postgres: str
+    python: str
+    deno: str
+    machine: str
+
+    @classmethod
+    def here(cls, postgres: str) -> "Place":
+        return cls(postgres, platform.python_version(), version("deno"), _machine())
+
+
+def _machine() -> str:
+    """Processor, number of cores, memory and system (Linux)."""
+    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text("ascii"), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s+([0-9]+) kB$", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
+    processor = found[1] if found else platform.machine()
+    gigabytes = round(int(memory[1]) / 1024 / 1024) if memory else 0
+    return f"{os.cpu_count()} x {processor}, {gigabytes} GB, {platform.system()} {platform.release()}"
+
+
+def measure(suite: Suite, place: Place, rounds: int, advance: Callable[[str], None]) -> list[Row]:
     """Every side once in each round, each round beginning with another side; `advance` hears each name first."""
     names = list(suite.sides)
     figures: defaultdict[str, list[float]] = defaultdict(list)
@@ -74,7 +104,7 @@ def measure(suite: Suite, version: str, rounds: int, advance: Callable[[str], No
             found = suite.sides[name]()
             for of, figure in found.items() if isinstance(found, Mapping) else [(name, found)]:
                 figures[of].append(figure)
-    return [_row(comparison, figures, version) for comparison in suite.comparisons]
+    return [_row(comparison, figures, place) for comparison in suite.comparisons]
 
 
 def peak_megabytes(conn: psycopg.Connection) -> float:
@@ -85,7 +115,7 @@ def peak_megabytes(conn: psycopg.Connection) -> float:
     return int(found[1]) / 1024
 
 
-def _row(comparison: Comparison, figures: Mapping[str, Sequence[float]], version: str) -> Row:
+def _row(comparison: Comparison, figures: Mapping[str, Sequence[float]], place: Place) -> Row:
     values, floors = figures[comparison.name], figures[comparison.floor]
     ratios = [value / floor for value, floor in zip(values, floors, strict=True)]
     value, floor = statistics.median(values), statistics.median(floors)
@@ -98,5 +128,9 @@ def _row(comparison: Comparison, figures: Mapping[str, Sequence[float]], version
         n=len(values),
         spread=round((max(ratios) - min(ratios)) / (value / floor), 3),
         size=comparison.size,
-        postgres=version,
+        wanted=comparison.wanted,
+        postgres=place.postgres,
+        python=place.python,
+        deno=place.deno,
+        machine=place.machine,
     )

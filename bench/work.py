@@ -15,6 +15,7 @@ ACCOUNTS = 2_000
 CLIENTS = 8
 HOLDS_EACH = 3_000  # of each client: more than it settles in its time
 TEMPLATE = "work"
+ROUNDS_MAX = 3
 
 COMPARISONS = (
     Comparison("settle_work", floor="capture_hold", unit="spends/s", wanted=0.80),
@@ -97,7 +98,8 @@ def work(server: Postgres) -> Iterator[Suite]:
         conn.execute(_PRICE)
         conn.execute(_HOLDS)
         conn.execute("vacuum analyze")
-    yield Suite({name: lambda name=name: _side(server, name) for name in _SCRIPTS}, COMPARISONS)
+    sides = {name: lambda name=name: _side(server, name) for name in _SCRIPTS}
+    yield Suite(sides, COMPARISONS, rounds_max=ROUNDS_MAX)
 
 
 def _side(server: Postgres, name: str) -> float:

@@ -58,8 +58,9 @@ begin
 end
 $$;
 
--- Adds up the returned money of a paid invoice, and posts its effect on the credits.
-create function billing._apply_returns_of_invoice(stripe_invoice_id text)
+-- Adds up the returned money of a paid invoice, and posts its effect on the credits. is_locked: the caller has locked
+-- the balance of its account.
+create function billing._apply_returns_of_invoice(stripe_invoice_id text, is_locked boolean default false)
 returns void
 language plpgsql
 volatile
@@ -71,7 +72,11 @@ declare
     v_returned numeric;
     v_contested numeric;
 begin
-    perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
+    if _apply_returns_of_invoice.is_locked then
+        perform billing._lock_arrival(_apply_returns_of_invoice.stripe_invoice_id);
+    else
+        perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
+    end if;
     select * into v_invoice from billing.invoices
     where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
         and (
