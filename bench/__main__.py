@@ -40,7 +40,7 @@ SUITES: Mapping[str, Callable[[Postgres], AbstractContextManager[Suite]]] = {
 }
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "suites", nargs="*", metavar="suite", help=f"all of them, or some of: {', '.join(SUITES)}"
@@ -54,6 +54,11 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="times that each side is measured")
     parser.add_argument("--output", type=Path, default=LATEST, help="the JSON file to write")
+    return parser
+
+
+def main() -> None:
+    parser = arguments()
     options = parser.parse_args()
     if unknown := set(options.suites) - set(SUITES):
         parser.error(f"there is no suite {', '.join(sorted(unknown))}")

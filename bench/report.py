@@ -53,7 +53,9 @@ def _picture(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     for number, row in enumerate(rows):
         top = _LINE * number + _LINE / 2
-        share = row["wanted"] / row["ratio"] if row["unit"] in LESS_IS_BETTER else row["ratio"] / row["wanted"]
+        share = (
+            row["wanted"] / row["ratio"] if row["unit"] in LESS_IS_BETTER else row["ratio"] / row["wanted"]
+        )
         colour = "#2f855a" if _reached(row) else "#c05621"
         width = min(share, 2) * _BAR / 2
         parts.append(
@@ -61,7 +63,9 @@ def _picture(rows: Sequence[Mapping[str, Any]]) -> str:
             f'<rect x="{_LEFT}" y="{top}" width="{width:.0f}" height="18" fill="{colour}"/>'
             f'<text x="{_LEFT + _BAR + 12}" y="{top + 13}">{row["ratio"]:.2f} of {row["wanted"]:.2f}</text>'
         )
-    parts.append(f'<line x1="{line}" y1="0" x2="{line}" y2="{height}" stroke="#1a202c" stroke-dasharray="4 3"/>')
+    parts.append(
+        f'<line x1="{line}" y1="0" x2="{line}" y2="{height}" stroke="#1a202c" stroke-dasharray="4 3"/>'
+    )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

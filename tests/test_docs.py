@@ -2,12 +2,14 @@
 
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from bench.__main__ import SUITES, arguments
 from cli.commands.trigger import SCENES
 from cli.main import app
 from tests.reference.markdown import anchor
@@ -51,6 +53,16 @@ def test_documented_till_commands_have_these_arguments(command: str) -> None:
 def test_documented_make_targets_exist(command: str) -> None:
     target = shlex.split(command, comments=True)[1]
     assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", shell_commands(".venv/bin/python"))
+def test_documented_benchmarks_exist(command: str) -> None:
+    """The module can be run, and the suites and options are those of the bench."""
+    _, flag, module, *words = shlex.split(command, comments=True)
+    assert flag == "-m"
+    assert find_spec(module) is not None
+    options = arguments().parse_args(words if module == "bench" else [])
+    assert set(options.suites) <= set(SUITES)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

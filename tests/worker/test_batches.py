@@ -55,7 +55,7 @@ def test_every_subscription_of_a_batch_gets_what_its_state_calls_for(shop: Shop)
     }
 
     # Those that go on have nothing in their state that asks for a judgement: only their paid time does.
-    shop.receive(*updates(3, {**dict.fromkeys(STATES, {}), "ended": STATES["ended"]}))
+    shop.receive(*updates(3, {**{state: {} for state in STATES}, "ended": STATES["ended"]}))
     shop.drain()
     assert paid_time(shop) == {**dict.fromkeys(STATES, (None, False)), "ended": (None, True)}
     shop.assert_sound()
