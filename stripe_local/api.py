@@ -10,6 +10,7 @@ from email.utils import formatdate
 from typing import Any
 
 from stripe_local import forms, parameters
+from stripe_local.acted_on import refuse_others
 from stripe_local.api_spec import OPERATIONS, OTHER_OPERATIONS, VERSION
 from stripe_local.errors import InvalidParameter, StripeError, malformed, not_played, unknown_url
 from stripe_local.render import expand, render
@@ -152,6 +153,8 @@ class Api:
         # Checkout's own page calls undocumented endpoints: their parameters are not checked.
         documented = operation in OPERATIONS
         params = parameters.typed(OPERATIONS[operation], given, also) if documented else given
+        if documented:
+            refuse_others(operation, params, also)
         paths: list[str] = params.pop("expand", [])
         handler: Handler = HANDLERS[operation]
         result: Object = handler(self.world, params, *ids)

@@ -62,6 +62,16 @@ def unknown_parameter(param: str) -> InvalidParameter:
     )
 
 
+def not_acted_on(param: str) -> InvalidParameter:
+    """A parameter of Stripe's that would be accepted here and have no effect."""
+    return InvalidParameter(
+        400,
+        f"The local Stripe does not act on `{param}`: leave it out, or try it in a Stripe sandbox.",
+        param=param,
+        code="not_emulated",
+    )
+
+
 def no_such(noun: str, identifier: str, param: str = "id") -> StripeError:
     """404 for an id in the path, 400 for one that a parameter names."""
     status = 404 if param == "id" else 400

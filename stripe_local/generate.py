@@ -27,6 +27,7 @@ TARGET = Path(__file__).with_name("stripe_api.jsonl")
 # from unknown paths.
 PLAYED = (
     "/v1/account",
+    "/v1/balance_transactions",
     "/v1/billing_portal",
     "/v1/charges",
     "/v1/checkout",
@@ -50,7 +51,9 @@ PLAYED = (
     "/v1/reviews",
     "/v1/setup_intents",
     "/v1/subscription_items",
+    "/v1/subscription_schedules",
     "/v1/subscriptions",
+    "/v1/tax_rates",
     "/v1/test_helpers/test_clocks",
     "/v1/webhook_endpoints",
 )
@@ -64,6 +67,7 @@ LEFT_OUT = {
 }
 OBJECTS = {
     "account": "_account.Account",
+    "balance_transaction": "_balance_transaction.BalanceTransaction",
     "billing_portal.configuration": "billing_portal._configuration.Configuration",
     "billing_portal.session": "billing_portal._session.Session",
     "charge": "_charge.Charge",
@@ -93,6 +97,9 @@ OBJECTS = {
     "setup_intent": "_setup_intent.SetupIntent",
     "subscription": "_subscription.Subscription",
     "subscription_item": "_subscription_item.SubscriptionItem",
+    "subscription_schedule": "_subscription_schedule.SubscriptionSchedule",
+    "tax_id": "_tax_id.TaxId",
+    "tax_rate": "_tax_rate.TaxRate",
     "test_helpers.test_clock": "test_helpers._test_clock.TestClock",
     "webhook_endpoint": "_webhook_endpoint.WebhookEndpoint",
 }

@@ -3,8 +3,9 @@
 from typing import Any
 
 from stripe_local.errors import invalid
-from stripe_local.resources import customers, payment_methods, subscription_changes
+from stripe_local.resources import customers, payment_methods, schedules, subscription_changes
 from stripe_local.resources.lifecycle import ENDED
+from stripe_local.resources.schedule_phases import is_downgrade
 from stripe_local.resources.subscription_items import price_of
 from stripe_local.resources.subscription_terms import items_of
 from stripe_local.store import Object
@@ -20,7 +21,7 @@ def _features(world: World, session: Object) -> Object:
 
 
 def act(world: World, session: Object, customer: Object, form: dict[str, str]) -> None:
-    """`action`: cancel, resume, pause, unpause, update (with `price`), update_card (with `payment_method`)."""
+    """`action`: cancel, resume, pause, unpause, update (`price`, `quantity`), keep, update_card (`payment_method`)."""
     action, features = form.get("action"), _features(world, session)
     if action == "update_card":
         _require(features, "payment_method_update")
@@ -29,8 +30,12 @@ def act(world: World, session: Object, customer: Object, form: dict[str, str]) -
     subscription = world.store.get("subscription", form.get("subscription", ""), "subscription")
     if subscription["customer"] != customer["id"]:
         raise invalid("The subscription belongs to another customer.", "subscription")
-    if action == "cancel":
+    if action == "keep":
+        _require(features, "subscription_update")
+        _release(world, subscription)
+    elif action == "cancel":
         _require(features, "subscription_cancel")
+        _release(world, subscription)
         _cancel(world, subscription, features["subscription_cancel"])
     elif action == "resume":
         _require(features, "subscription_cancel")
@@ -44,7 +49,7 @@ def act(world: World, session: Object, customer: Object, form: dict[str, str]) -
         subscription_changes.resume(world, {}, subscription["id"])
     elif action == "update":
         _require(features, "subscription_update")
-        _change_plan(world, subscription, features["subscription_update"], form.get("price", ""))
+        _change_plan(world, subscription, features["subscription_update"], form)
     else:
         raise invalid("There is no such action.", "action")
 
@@ -80,15 +85,68 @@ def _offered(feature: Object) -> list[str]:
     return [price for product in products for price in product["prices"]]
 
 
-def _change_plan(world: World, subscription: Object, feature: Object, price: str) -> None:
+def _change_plan(world: World, subscription: Object, feature: Object, form: dict[str, str]) -> None:
+    """Of the first item, as the configuration says."""
+    item = items_of(world, subscription)[0]
+    price = form.get("price") or item["price"]
     if price not in _offered(feature):
         raise invalid("This plan is not offered.", "price")
-    item = items_of(world, subscription)[0]
-    change = {
-        "items": [{"id": item["id"], "price": price}],
-        "proration_behavior": feature["proration_behavior"],
-    }
+    if price != item["price"] and "price" not in feature["default_allowed_updates"]:
+        raise invalid("The portal's configuration does not allow another price.", "price")
+    changed: Object = {"id": item["id"], "price": price}
+    if form.get("quantity"):
+        changed["quantity"] = _quantity(feature, price, form["quantity"])
+    _release(world, subscription)
+    quantity = changed.get("quantity", item["quantity"])
+    conditions = feature["schedule_at_period_end"]["conditions"]
+    new = world.store.get("price", price)
+    if subscription["status"] != "trialing" and is_downgrade(world, item, new, quantity, conditions):
+        _change_at_period_end(world, subscription, {"price": price, "quantity": quantity})
+        return
+    change: Object = {"items": [changed], "proration_behavior": feature["proration_behavior"]}
+    if subscription["status"] == "trialing" and feature["trial_update_behavior"] == "end_trial":
+        change["trial_end"] = "now"
+    elif feature["billing_cycle_anchor"] == "now":
+        change["billing_cycle_anchor"] = {"type": "now"}
     subscription_changes.update(world, change, subscription["id"])
+
+
+def _change_at_period_end(world: World, subscription: Object, item: Object) -> None:
+    """A schedule of two phases: the current period as it is, then one with the other plan."""
+    schedule = schedules.from_subscription(world, {"from_subscription": subscription["id"]})
+    (current,) = schedule["phases"]
+    first, *others = current["items"]
+    kept = {key: current[key] for key in ("start_date", "end_date", "metadata")}
+    phases = [
+        {**kept, "items": [_as_given(one) for one in (first, *others)]},
+        {"items": [item, *map(_as_given, others)], "proration_behavior": "none"},
+    ]
+    schedules.update(world, {"phases": phases, "proration_behavior": "none"}, schedule["id"])
+
+
+def _as_given(item: Object) -> Object:
+    return {key: item[key] for key in ("metadata", "price", "quantity")}
+
+
+def _release(world: World, subscription: Object) -> None:
+    """What was planned no longer holds once something else is chosen."""
+    if subscription.get("schedule"):
+        schedules.release(world, {}, subscription["schedule"])
+
+
+def _quantity(feature: Object, price: str, given: str) -> int:
+    """Only where the product's quantity may be changed, and within its limits."""
+    product: Object = next(product for product in feature["products"] if price in product["prices"])
+    limits: Object = product["adjustable_quantity"]
+    if not limits["enabled"] or "quantity" not in feature["default_allowed_updates"]:
+        raise invalid("The quantity of this plan cannot be changed.", "quantity")
+    quantity = int(given) if given.isascii() and given.isdecimal() else 0
+    least, most = limits["minimum"] or 1, limits["maximum"]
+    if quantity < least or (most is not None and quantity > most):
+        raise invalid(
+            f"The quantity must be at least {least}" + (f" and at most {most}." if most else "."), "quantity"
+        )
+    return quantity
 
 
 def return_after(session: Object) -> str | None:
@@ -135,6 +193,8 @@ def _shown_subscription(world: World, subscription: Object, features: Object, fl
     if is_offered("subscription_cancel"):
         leaving = "cancel_at" in subscription or subscription["cancel_at_period_end"]
         actions.append(("resume", "Don't cancel") if leaving else ("cancel", "Cancel plan"))
+    if is_offered("subscription_update") and subscription.get("schedule"):
+        actions.append(("keep", "Don't change plan"))
     if is_offered("subscription_pause"):
         paused = subscription["status"] == "paused"
         actions.append(("unpause", "Resume") if paused else ("pause", "Pause"))

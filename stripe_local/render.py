@@ -33,6 +33,8 @@ EXPANDABLE = {
     "refund": "refund",
     "promotion_code": "promotion_code",
     "review": "review",
+    "released_subscription": "subscription",
+    "schedule": "subscription_schedule",
     "setup_intent": "setup_intent",
     "subscription": "subscription",
     "test_clock": "test_helpers.test_clock",

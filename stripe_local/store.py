@@ -44,6 +44,9 @@ PREFIXES = {
     "setup_intent": "seti_",
     "subscription": "sub_",
     "subscription_item": "si_",
+    "subscription_schedule": "sub_sched_",
+    "tax_id": "txi_",
+    "tax_rate": "txr_",
     "test_helpers.test_clock": "clock_",
     "webhook_endpoint": "we_",
 }

@@ -15,9 +15,9 @@ from stripe_local.world import World, merge_metadata, put
 LIFETIME_SECONDS = 86_400
 SHORTEST_SECONDS, LONGEST_SECONDS = 30 * 60, 86_400
 ECHOED = (
-    "after_expiration",
     "allow_promotion_codes",
     "billing_address_collection",
+    "branding_settings",
     "cancel_url",
     "client_reference_id",
     "consent_collection",
@@ -29,7 +29,6 @@ ECHOED = (
     "phone_number_collection",
     "return_url",
     "saved_payment_method_options",
-    "shipping_address_collection",
     "submit_type",
     "success_url",
     "tax_id_collection",
@@ -135,7 +134,7 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         ),
         "customer": params.get("customer"),
         "expires_at": params.get("expires_at", now + LIFETIME_SECONDS),
-        "invoice_creation": _invoice_creation(bool(invoicing.get("enabled"))) if mode == "payment" else None,
+        "invoice_creation": _invoice_creation(invoicing) if mode == "payment" else None,
         "metadata": {},
         "mode": mode,
         "payment_method_collection": "always" if mode == "subscription" else "if_required",
@@ -147,6 +146,7 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         "status": "open",
         "ui_mode": ui_mode,
         "wallet_options": None,
+        "_customer_update": params.get("customer_update") or {},
         "_intent_data": params.get("payment_intent_data") or {},
         "_invoicing": invoicing,
         "_line_items": items,
@@ -155,9 +155,9 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         "_trial": data.get("trial_period_days") or data.get("trial_end"),
     }
     put(fields, params, *ECHOED)
-    if "after_expiration" in fields:
-        recovery = {"allow_promotion_codes": False, "expires_at": None, "url": None}
-        fields["after_expiration"] = {"recovery": recovery | inside(fields, "after_expiration", "recovery")}
+    fields["custom_fields"] = [custom_field(field) for field in each(params, "custom_fields")]
+    for name, text in inside(params, "custom_text").items():
+        fields["custom_text"][name] = text or None
     if "tax_id_collection" in fields:
         fields["tax_id_collection"] = {"required": "never", **fields["tax_id_collection"]}
     merge_metadata(fields, params.get("metadata"))
@@ -173,11 +173,17 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
     return session
 
 
-def _invoice_creation(enabled: bool) -> Object:
-    data = dict.fromkeys(
+def custom_field(field: Object) -> Object:
+    """A custom field on the page, still to be filled in."""
+    return {"optional": False, **field, field["type"]: {**(field.get(field["type"]) or {}), "value": None}}
+
+
+def _invoice_creation(given: Params) -> Object:
+    data: Object = dict.fromkeys(
         ("account_tax_ids", "custom_fields", "description", "footer", "issuer", "rendering_options")
     )
-    return {"enabled": enabled, "invoice_data": {**data, "metadata": {}}}
+    data |= {"metadata": {}} | inside(given, "invoice_data")
+    return {"enabled": bool(given.get("enabled")), "invoice_data": data}
 
 
 def expire_when_due(world: World, session: Object) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 from stripe_local.errors import StripeError, invalid
 from stripe_local.parameters import Params
 from stripe_local.resources import (
+    customers,
+    discounts,
     line_items,
     payment_methods,
     payments,
@@ -14,22 +16,28 @@ from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.world import World
 
+EXAMPLE_PHONE = "+15555550100"
+
 
 def complete(world: World, session: Object, given: Params) -> Object:
-    """`given`: payment_method, email, name, promotion_code, custom_amount, delayed (the bank's answer comes later)."""
+    """What the payer typed in, `given`: payment_method, email, name, phone, address, promotion_code, custom_amount,
+    custom_fields (key → value), promotions (whether the payer wants them); delayed: the bank's answer comes later."""
     held, method = checked(world, session, given)
     customer = customer_for(world, session, given)
+    if customer is not None:
+        _update_customer(world, session, customer, given)
     email = given.get("email") or session.get("customer_email") or (customer or {}).get("email")
     if method is not None and not method["billing_details"].get("email"):
         method["billing_details"] = {**method["billing_details"], "email": email, "name": given.get("name")}
     session["customer_details"] = {
-        "address": dict((customer or {}).get("address") or {}),
+        "address": dict(given.get("address") or (customer or {}).get("address") or {}),
         "email": email,
         "name": given.get("name") or (customer or {}).get("name"),
-        "phone": (customer or {}).get("phone"),
+        "phone": _phone(session, given) or (customer or {}).get("phone"),
         "tax_exempt": "none",
         "tax_ids": [],
     }
+    _fill_in(session, given)
     COMPLETE[session["mode"]](world, session, customer, method, held, given)
     session["status"] = "complete"
     session.pop("url", None)
@@ -37,6 +45,36 @@ def complete(world: World, session: Object, given: Params) -> Object:
     _count_for_link(world, session)
     world.emit("checkout.session.completed", session)
     return session
+
+
+def _update_customer(world: World, session: Object, customer: Object, given: Params) -> None:
+    """What `customer_update` allows is saved on the customer."""
+    allowed: Params = session["_customer_update"]
+    change = {key: given[key] for key in ("address", "name") if given.get(key) and allowed.get(key) == "auto"}
+    if change:
+        customers.update(world, change, customer["id"])
+
+
+def _phone(session: Object, given: Params) -> str | None:
+    asked = inside(session, "phone_number_collection").get("enabled")
+    return (given.get("phone") or EXAMPLE_PHONE) if asked else None
+
+
+def _fill_in(session: Object, given: Params) -> None:
+    """The page's own fields and boxes. Terms must be accepted, or Pay cannot be pressed."""
+    typed: Params = inside(given, "custom_fields")
+    session["custom_fields"] = [
+        field | {field["type"]: {**field[field["type"]], "value": typed.get(field["key"])}}
+        for field in session["custom_fields"]
+    ]
+    consent = inside(session, "consent_collection")
+    if consent:
+        accepted = "accepted" if consent.get("terms_of_service") == "required" else None
+        wanted = "opt_in" if given.get("promotions") else "opt_out"
+        session["consent"] = {
+            "promotions": wanted if consent.get("promotions") == "auto" else None,
+            "terms_of_service": accepted,
+        }
 
 
 def checked(world: World, session: Object, given: Params) -> tuple[list[Params], Object | None]:
@@ -94,6 +132,7 @@ def _discounts(world: World, session: Object, given: Params) -> list[Params]:
     )
     if found is None:
         raise invalid(f"This code is invalid: {code}", "promotion_code")
+    discounts.check_code(world, found, session.get("customer"), "promotion_code", session["amount_subtotal"])
     session["discounts"] = [{"coupon": None, "promotion_code": found["id"]}]
     line_items.add_up(world, session, [found["promotion"]["coupon"]])
     return [{"promotion_code": found["id"]}]

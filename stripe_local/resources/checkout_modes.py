@@ -164,6 +164,7 @@ def _pay_with_invoice(world: World, session: Object, customer: Object, method: O
             "billing_reason": "manual",
             "currency": session["currency"],
             "description": data.get("description"),
+            "footer": data.get("footer"),
             "metadata": dict(inside(data, "metadata")),
         },
     )

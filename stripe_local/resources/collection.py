@@ -132,7 +132,8 @@ def failed(world: World, invoice: Object, *, needs_action: bool = False) -> None
 
 def _retry_later(world: World, invoice: Object) -> None:
     """Dunning: the next attempt by the account's schedule, then what its settings say."""
-    if not invoice.get("auto_advance") or invoice.get("billing_reason") == "subscription_create":
+    subscription = lifecycle.subscription_of(world, invoice) or {}
+    if not invoice.get("auto_advance") or subscription.get("status") == "incomplete":
         return
     days = world.settings.retry_days
     retried: int = invoice.get("_retries", 0)

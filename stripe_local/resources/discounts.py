@@ -92,7 +92,7 @@ def create_promotion_code(world: World, params: Params) -> Object:
             "code": code,
             "created": world.wall_time(),
             "metadata": {},
-            "promotion": {"coupon": coupon["id"], "type": "coupon"},
+            "promotion": {"coupon": coupon["id"], "type": promotion["type"]},
             "restrictions": {
                 "first_time_transaction": restrictions.get("first_time_transaction", False),
                 "minimum_amount": restrictions.get("minimum_amount"),
@@ -124,8 +124,13 @@ def list_promotion_codes(world: World, params: Params) -> Object:
     return listed(world, found, params, "/v1/promotion_codes")
 
 
-def redeem(world: World, given: list[Params], where: str, holder: Params) -> list[str]:
-    """Ids of new discounts from `discounts[]` ({"coupon"} or {"promotion_code"} or an existing {"discount"})."""
+def redeem(
+    world: World, given: list[Params], where: str, holder: Params, amount: int | None = None
+) -> list[str]:
+    """Ids of new discounts from `discounts[]` ({"coupon"} or {"promotion_code"} or an existing {"discount"}).
+
+    `amount`: what the order comes to, where a code may ask for a minimum.
+    """
     ids: list[str] = []
     for number, entry in enumerate(given):
         name = f"{where}[{number}]"
@@ -135,7 +140,7 @@ def redeem(world: World, given: list[Params], where: str, holder: Params) -> lis
         code: Object | None = None
         if entry.get("promotion_code"):
             code = world.store.get("promotion_code", entry["promotion_code"], f"{name}[promotion_code]")
-            _check_code(world, code, holder.get("customer"), f"{name}[promotion_code]")
+            check_code(world, code, holder.get("customer"), f"{name}[promotion_code]", amount)
         coupon_id = code["promotion"]["coupon"] if code else entry.get("coupon")
         if not coupon_id:
             raise malformed(
@@ -152,7 +157,10 @@ def _check_coupon(world: World, coupon: Object, param: str) -> None:
         raise invalid(f"Coupon expired: {coupon['id']}", param, "coupon_expired")
 
 
-def _check_code(world: World, code: Object, customer: str | None, param: str) -> None:
+def check_code(
+    world: World, code: Object, customer: str | None, param: str, amount: int | None = None
+) -> None:
+    """Whether this customer may use the code for an order of this amount."""
     expired = code.get("expires_at", world.wall_time()) < world.wall_time()
     used_up = code["times_redeemed"] >= code.get("max_redemptions", code["times_redeemed"] + 1)
     if not code["active"] or expired or used_up:
@@ -163,6 +171,29 @@ def _check_code(world: World, code: Object, customer: str | None, param: str) ->
         raise invalid(
             "This promotion code belongs to another customer.", param, "promotion_code_customer_mismatch"
         )
+    limits: Object = code["restrictions"]
+    if limits["first_time_transaction"] and customer and _has_paid(world, customer):
+        raise invalid(
+            "This promotion code cannot be redeemed because the associated customer has prior transactions.",
+            param,
+            "promotion_code_customer_not_first_time",
+        )
+    if limits["minimum_amount"] and amount is not None and amount < limits["minimum_amount"]:
+        raise invalid(
+            "This promotion code cannot be redeemed because the order does not meet its minimum amount.",
+            param,
+            "promotion_code_minimum_amount_not_met",
+        )
+
+
+def _has_paid(world: World, customer: str) -> bool:
+    """A payment that succeeded or an invoice that was paid."""
+    return any(
+        stored["customer"] == customer and stored["status"] in ("succeeded", "paid")
+        for kind in ("payment_intent", "invoice")
+        for stored in world.store.all(kind)
+        if stored.get("customer")
+    )
 
 
 def _discount(world: World, coupon: Object, code: Object | None, holder: Params) -> Object:

@@ -6,13 +6,16 @@ from stripe_local.errors import invalid
 from stripe_local.parameters import Params
 from stripe_local.render import listed
 from stripe_local.resources import catalog
-from stripe_local.resources.common import deleted, matching
+from stripe_local.resources.common import deleted, in_range, matching
 from stripe_local.resources.invoice_lines import add_up, invoice_item_line, pricing
 from stripe_local.resources.invoices import put_lines
 from stripe_local.resources.pricing import rounded, unit_of
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World, merge_metadata, put
+
+# What says how much an item comes to.
+AMOUNTS = frozenset({"amount", "price_data", "pricing", "quantity", "unit_amount_decimal"})
 
 
 def add(world: World, customer: Object, fields: Object) -> Object:
@@ -83,11 +86,11 @@ def _amount(world: World, params: Params) -> Object:
             "pricing": pricing(price, f"{unit:f}"),
             "quantity": quantity,
         }
-    unit = Decimal(params.get("unit_amount_decimal", params.get("amount", 0)))
     if "amount" not in params and "unit_amount_decimal" not in params:
         raise invalid("You must specify an amount, a price or price data.", "amount", "parameter_missing")
+    unit = Decimal(params.get("unit_amount_decimal", 0))
     return {
-        "amount": rounded(unit * quantity) if "unit_amount_decimal" in params else params["amount"],
+        "amount": params["amount"] if "amount" in params else rounded(unit * quantity),
         "currency": catalog.currency(params.get("currency")),
         "quantity": quantity,
     }
@@ -116,11 +119,21 @@ def update(world: World, params: Params, identifier: str) -> Object:
     if invoice is not None and invoice["status"] != "draft":
         raise invalid("This invoice item is attached to an invoice that can no longer be changed.")
     put(item, params, "description", "discountable")
-    if "amount" in params or "unit_amount_decimal" in params:
-        item |= _amount(world, {"currency": item["currency"], "quantity": item["quantity"], **params})
+    if params.keys() & AMOUNTS:
+        item |= _amount(world, _as_given(item) | params)
         item["net_amount"] = item["amount"]
+    if "period" in params:
+        item["period"] = {"start": params["period"]["start"], "end": params["period"]["end"]}
     merge_metadata(item, params.get("metadata"))
     return item
+
+
+def _as_given(item: Object) -> Params:
+    """The parameters that would make this amount."""
+    unit = inside(item, "pricing").get("unit_amount_decimal") or Decimal(item["amount"]) / (
+        item["quantity"] or 1
+    )
+    return {"currency": item["currency"], "quantity": item["quantity"], "unit_amount_decimal": str(unit)}
 
 
 def delete(world: World, params: Params, identifier: str) -> Object:
@@ -143,7 +156,9 @@ def _item_of(line: Object) -> str | None:
 
 
 def list_all(world: World, params: Params) -> Object:
-    found = matching(world.store.newest_first("invoiceitem"), params, frozenset({"pending"}))
+    found = matching(world.store.newest_first("invoiceitem"), params, frozenset({"created", "pending"}))
+    if "created" in params:
+        found = [item for item in found if in_range(item["date"], params["created"])]
     if "pending" in params:
         found = [item for item in found if ("invoice" not in item) == params["pending"]]
     return listed(world, found, params, "/v1/invoiceitems")

@@ -20,6 +20,9 @@ FIELDS = (
     "number",
 )
 
+# What a line that is added says of itself.
+ADDED = ("amount", "description", "discountable", "metadata", "period", "pricing", "quantity")
+
 
 def create(world: World, params: Params) -> Object:
     """A draft with the customer's pending items (or, from an invoice on, those of a subscription)."""
@@ -73,6 +76,8 @@ def update(world: World, params: Params, identifier: str) -> Object:
         raise invalid("Finalized invoices can't be updated in this way", code="invoice_not_editable")
     with world.updating(invoice, "invoice.updated"):
         put(invoice, params, *FIELDS, "collection_method")
+        if "days_until_due" in params:
+            invoice["_days_until_due"] = params["days_until_due"]
         merge_metadata(invoice, params.get("metadata"))
         if params.get("default_payment_method"):
             method = payment_methods.resolve(
@@ -202,9 +207,7 @@ def add_lines(world: World, params: Params, identifier: str) -> Object:
             item = world.store.get("invoiceitem", line["invoice_item"], "lines[invoice_item]")
             invoice_items.take_into(world, invoice, [item])
             continue
-        given: Params = {
-            k: v for k, v in line.items() if k in ("amount", "description", "quantity", "pricing", "metadata")
-        }
+        given: Params = {key: line[key] for key in ADDED if key in line}
         given |= {"customer": invoice["customer"], "invoice": identifier, "currency": invoice["currency"]}
         invoice_items.create(world, given)
     with world.updating(invoice, "invoice.updated"):
@@ -216,6 +219,8 @@ def list_payments(world: World, params: Params) -> Object:
     """By invoice, by what paid it, by status."""
     found = matching(world.store.newest_first("invoice_payment"), params, frozenset({"payment"}))
     wanted: Params = inside(params, "payment")
+    if "type" in wanted:
+        found = [link for link in found if link["payment"]["type"] == wanted["type"]]
     for key in ("payment_intent", "charge", "payment_record"):
         if key in wanted:
             found = [link for link in found if link["payment"].get(key) == wanted[key]]

@@ -1,10 +1,14 @@
 """What a subscription's status becomes when its invoice is paid, fails, or it ends."""
 
+from collections.abc import Callable
+
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World
 
 ENDED = ("canceled", "incomplete_expired")
+# What follows when a subscription ends; called with the reason.
+ON_END: list[Callable[[World, Object, str], None]] = []
 
 
 def subscription_of(world: World, invoice: Object) -> Object | None:
@@ -75,3 +79,5 @@ def end_subscription(world: World, subscription: Object, reason: str, status: st
             invoice.pop("next_payment_attempt", None)
     event = "customer.subscription.deleted" if status == "canceled" else "customer.subscription.updated"
     world.emit(event, subscription)
+    for follow in ON_END:
+        follow(world, subscription, reason)

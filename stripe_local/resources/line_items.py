@@ -36,7 +36,7 @@ def make(world: World, given: list[Params], mode: str) -> list[Object]:
                 "use only one-time prices.",
                 f"{where}[price]",
             )
-        items.append(_item(world, price, quantity_of(entry, where)))
+        items.append(_item(world, price, quantity_of(entry, where), entry.get("metadata") or {}))
     if mode == "subscription" and not any(price["type"] == "recurring" for price in prices):
         raise invalid(
             "You must provide at least one recurring price in `subscription` mode when using prices.",
@@ -96,7 +96,7 @@ def unit_of(price: Object, item: Object) -> str:
     return str(item["amount_subtotal"]) if price.get("custom_unit_amount") else f"{pricing.unit_of(price):f}"
 
 
-def _item(world: World, price: Object, quantity: int) -> Object:
+def _item(world: World, price: Object, quantity: int, metadata: Params) -> Object:
     product = world.store.find("product", price["product"]) or {}
     custom: Object = price.get("custom_unit_amount") or {}
     cost: int = custom["preset"] or 0 if custom else pricing.total(price, quantity)
@@ -110,7 +110,7 @@ def _item(world: World, price: Object, quantity: int) -> Object:
         "amount_total": cost,
         "currency": price["currency"],
         "description": product.get("name"),
-        "metadata": {},
+        "metadata": metadata,
         "price": price["id"],
         "quantity": quantity,
     }

@@ -16,6 +16,7 @@ FIELDS = (
     "receipt_email",
     "setup_future_usage",
     "statement_descriptor",
+    "statement_descriptor_suffix",
     "transfer_group",
     "shipping",
 )
@@ -177,6 +178,7 @@ def capture(world: World, params: Params, identifier: str) -> Object:
         "balance_transaction": world.store.new_id("balance_transaction"),
     }
     intent |= {"status": "succeeded", "amount_received": amount, "amount_capturable": 0}
+    merge_metadata(intent, params.get("metadata"))
     session = world.store.find("checkout.session", intent.get("_checkout_session"))
     if session is not None:
         session["payment_status"] = "paid"  # no event of the session reports it

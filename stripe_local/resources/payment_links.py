@@ -12,6 +12,22 @@ from stripe_local.world import World, merge_metadata, put
 
 # What Stripe puts into the session; anything else in the URL is dropped, and the page works as ever.
 CLIENT_REFERENCE = re.compile(r"[A-Za-z0-9_-]{1,200}\Z")
+TEXTS = ("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")
+# What a link's session takes over.
+PASSED_ON = (
+    "allow_promotion_codes",
+    "billing_address_collection",
+    "consent_collection",
+    "custom_fields",
+    "custom_text",
+    "invoice_creation",
+    "payment_intent_data",
+    "payment_method_collection",
+    "phone_number_collection",
+    "submit_type",
+    "subscription_data",
+    "tax_id_collection",
+)
 FIELDS = (
     "allow_promotion_codes",
     "billing_address_collection",
@@ -42,9 +58,7 @@ def create(world: World, params: Params) -> Object:
             "billing_address_collection": "auto",
             "currency": items[0]["currency"],
             "custom_fields": [],
-            "custom_text": dict.fromkeys(
-                ("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")
-            ),
+            "custom_text": dict.fromkeys(TEXTS),
             "customer_creation": "always" if mode == "subscription" else "if_required",
             "invoice_creation": _invoice_creation(params) if mode == "payment" else None,
             "metadata": {},
@@ -79,11 +93,6 @@ def _custom_fields(given: list[Params]) -> list[Object]:
     return [{"optional": False, **field} for field in given]
 
 
-def _of_session(field: Object) -> Object:
-    """A link's custom field on the page that it opens, still to be filled in."""
-    return field | {field["type"]: {**(field.get(field["type"]) or {}), "value": None}}
-
-
 def _invoice_creation(params: Params) -> Object:
     given: Params = inside(params, "invoice_creation")
     data = dict.fromkeys(
@@ -98,6 +107,9 @@ def _set_data(link: Object, params: Params) -> None:
         link["automatic_tax"] = {"enabled": bool(inside(params, "automatic_tax").get("enabled"))}
     if "custom_fields" in params:
         link["custom_fields"] = _custom_fields(each(params, "custom_fields"))
+    if "custom_text" in params:
+        given = {name: text or None for name, text in inside(params, "custom_text").items()}
+        link["custom_text"] = {**link["custom_text"], **given}
     limit = inside(params, "restrictions", "completed_sessions").get("limit")
     if limit:
         count = inside(link, "restrictions", "completed_sessions").get("count", 0)
@@ -146,11 +158,8 @@ def open_session(world: World, link: Object, query: Params) -> Object:
     mode: str = link["_mode"]
     order: Params = {
         "metadata": dict(link["metadata"]),
-        "allow_promotion_codes": link["allow_promotion_codes"],
-        "subscription_data": link.get("subscription_data"),
-        "payment_intent_data": link.get("payment_intent_data"),
-        "invoice_creation": link.get("invoice_creation"),
-        "payment_method_collection": link["payment_method_collection"],
+        "payment_method_types": link.get("payment_method_types"),
+        **{key: link.get(key) for key in PASSED_ON},
     }
     if mode == "payment":
         order["customer_creation"] = link["customer_creation"]
@@ -165,7 +174,6 @@ def open_session(world: World, link: Object, query: Params) -> Object:
         world, cleaned, mode, "hosted_page", line_items.copy(world, link["_line_items"])
     )
     session["payment_link"] = link["id"]
-    session["custom_fields"] = [_of_session(field) for field in link["custom_fields"]]
     line_items.add_up(world, session, [])
     if line_items.is_free(world, session):
         session["payment_status"] = "no_payment_required"

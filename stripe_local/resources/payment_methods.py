@@ -28,7 +28,7 @@ def _make(world: World, card: TestCard, params: Params) -> Object:
             "billing_details": billing_details(params.get("billing_details", {})),
             "card": {
                 "brand": card.brand,
-                "checks": {"cvc_check": "pass"},
+                "checks": {"cvc_check": "pass" if not expiry or "cvc" in expiry else "unavailable"},
                 "country": card.country,
                 "display_brand": card.brand,
                 "exp_month": expiry.get("exp_month", 12),

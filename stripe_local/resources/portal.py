@@ -67,7 +67,6 @@ def _set(world: World, configuration: Object, params: Params) -> None:
     features: Object = dict(configuration["features"])
     for name, given in inside(params, "features").items():
         features[name] = _merged(features[name], _emptied(given))
-    _refuse_schedules(features["subscription_update"])
     products: list[Any] = features["subscription_update"].get("products") or []
     for number, product in enumerate(products):
         where = f"features[subscription_update][products][{number}]"
@@ -80,15 +79,6 @@ def _set(world: World, configuration: Object, params: Params) -> None:
         enabled: bool = params["login_page"]["enabled"]
         url = f"{world.base_url}/p/login/{configuration['id']}" if enabled else None
         configuration["login_page"] = {"enabled": enabled, "url": url}
-
-
-def _refuse_schedules(feature: Object) -> None:
-    """Refused, because the change would take effect at once instead of at the period's end, unlike in Stripe."""
-    if inside(feature, "schedule_at_period_end").get("conditions"):
-        raise invalid(
-            "The local Stripe has no subscription schedules, so it cannot change plans at the end of the period.",
-            "features[subscription_update][schedule_at_period_end][conditions]",
-        )
 
 
 def _merged(former: Object, given: Params) -> Object:

@@ -16,6 +16,7 @@ CHANGES = (
     "proration_date",
     "billing_cycle_anchor",
     "trial_end",
+    "cancel_at",
     "cancel_at_period_end",
 )
 
@@ -28,7 +29,9 @@ def preview(world: World, params: Params) -> Object:
     scratch = world.scratch()
     if params.get("subscription"):
         subscription = scratch.store.get("subscription", params["subscription"], "subscription")
-        change = {key: details[key] for key in CHANGES if key in details}
+        change: Params = {key: details[key] for key in CHANGES if key in details}
+        if params.get("discounts"):
+            change["discounts"] = params["discounts"]
         latest = subscription.get("latest_invoice")
         if change:
             subscription_changes.update(scratch, change, subscription["id"])

@@ -1,5 +1,7 @@
 """Timers of a subscription: trials end, periods renew, cancellations take effect."""
 
+from collections.abc import Callable
+
 from stripe_local.parameters import Params
 from stripe_local.resources import collection, discounts, invoices, lifecycle
 from stripe_local.resources.invoice_lines import period_line
@@ -11,10 +13,15 @@ from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World
 
+# What ends a phase of the subscription's schedule.
+AT_PHASE_END: list[Callable[[World, Object], None]] = []
 
-def create(world: World, params: Params, *, authenticated: bool = False) -> Object:
+
+def create(
+    world: World, params: Params, *, authenticated: bool = False, scheduled_by: str | None = None
+) -> Object:
     """A new subscription that time will act on."""
-    subscription = create_subscription(world, params, authenticated=authenticated)
+    subscription = create_subscription(world, params, authenticated=authenticated, scheduled_by=scheduled_by)
     if subscription.get("trial_end"):
         _warn_of_trial_end(world, subscription)
     schedule(world, subscription)
@@ -27,6 +34,8 @@ def schedule(world: World, subscription: Object) -> None:
     moments = [item["current_period_end"] for item in items_of(world, subscription)]
     if "cancel_at" in subscription:
         moments.append(subscription["cancel_at"])
+    if "_phase_ends" in subscription:
+        moments.append(subscription["_phase_ends"])
     pause = inside(subscription, "pause_collection")
     if pause.get("resumes_at"):
         moments.append(pause["resumes_at"])
@@ -52,6 +61,11 @@ def _act(world: World, subscription: Object) -> None:
     if subscription.get("cancel_at", now + 1) <= now:
         lifecycle.end_subscription(world, subscription, "cancellation_requested")
         return
+    if subscription.get("_phase_ends", now + 1) <= now:
+        for end_phase in AT_PHASE_END:
+            end_phase(world, subscription)
+        if subscription["status"] in lifecycle.ENDED:
+            return
     if any(item["current_period_end"] <= now for item in items_of(world, subscription)):
         renew(world, subscription, now)
     schedule(world, subscription)

@@ -32,6 +32,8 @@ def create(world: World, params: Params) -> Object:
             "_return_url": params.get("return_url"),
         },
     )
+    if "automatic_payment_methods" in params:
+        intent["automatic_payment_methods"] |= params["automatic_payment_methods"]
     put(intent, params, "customer", "description")
     merge_metadata(intent, params.get("metadata"))
     if params.get("payment_method"):

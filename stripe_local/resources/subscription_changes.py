@@ -42,6 +42,11 @@ def update(world: World, params: Params, identifier: str) -> Object:
         raise invalid(
             "payment_behavior=pending_if_incomplete is not played by the local emulator.", "payment_behavior"
         )
+    if subscription.get("schedule") and params.keys() & {"cancel_at", "cancel_at_period_end"}:
+        raise invalid(
+            f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and updating any "
+            "cancelation behavior directly is not allowed. Please update the schedule instead."
+        )
     trial_ends = params.get("trial_end") == "now" and subscription["status"] == "trialing"
     if trial_ends and renewals.end_trial_without_method(world, subscription):
         return subscription
@@ -53,6 +58,22 @@ def update(world: World, params: Params, identifier: str) -> Object:
         bill_change(world, subscription, params, changed)
     renewals.schedule(world, subscription)
     return subscription
+
+
+def change_at_boundary(world: World, subscription: Object, params: Params, now: int) -> None:
+    """Change items and settings just before the renewal that bills them: nothing of the old is left to credit."""
+    changes = _checked_items(world, subscription, params)
+    before = {_rhythm(price_of(world, item)) for item in items_of(world, subscription)}
+    with world.updating(subscription, "customer.subscription.updated"):
+        _set(world, subscription, params)
+        ended = min(item["current_period_end"] for item in items_of(world, subscription))
+        _change_items(world, subscription, changes, now)
+        after = items_of(world, subscription)
+        if before != {_rhythm(price_of(world, item)) for item in after} or "billing_cycle_anchor" in params:
+            subscription["billing_cycle_anchor"] = ended
+        for item in after:
+            if "current_period_end" not in item:
+                item |= {"current_period_start": ended, "current_period_end": ended}
 
 
 def _checked_items(world: World, subscription: Object, params: Params) -> list[tuple[Object | None, Params]]:
@@ -70,10 +91,10 @@ def _checked_items(world: World, subscription: Object, params: Params) -> list[t
         if item is None and not given.get("deleted"):
             price = catalog.price_of(world, given, where, recurring=True)
             given = {**given, "price": price["id"]}
-        elif "price" in given or "price_data" in given:
+        elif given.keys() & {"plan", "price", "price_data"}:
             given = {**given, "price": catalog.price_of(world, given, where, recurring=True)["id"]}
         quantity_of(given, where)
-        changes.append((item, {key: value for key, value in given.items() if key != "price_data"}))
+        changes.append((item, {k: v for k, v in given.items() if k not in ("plan", "price_data")}))
     return changes
 
 

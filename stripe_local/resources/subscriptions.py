@@ -18,6 +18,7 @@ from stripe_local.resources.periods import boundary
 from stripe_local.resources.pricing import Amount, amounts, prorated
 from stripe_local.resources.subscription_items import (
     check_together,
+    cost,
     new_item,
     price_of,
     set_period,
@@ -39,10 +40,13 @@ TRIAL_WARNING_SECONDS = 3 * 86_400
 INCOMPLETE_EXPIRES_SECONDS = 23 * 3_600
 
 
-def create_subscription(world: World, params: Params, *, authenticated: bool = False) -> Object:
+def create_subscription(
+    world: World, params: Params, *, authenticated: bool = False, scheduled_by: str | None = None
+) -> Object:
     """Make it, bill its first period and try to be paid. StripeError when nothing may come of it.
 
     `authenticated`: the payer is there and has passed the bank's challenge, as on Checkout's page.
+    `scheduled_by`: the schedule that makes it; its first invoice is a draft for an hour.
     """
     customer = world.store.get("customer", params.get("customer") or "", "customer")
     now = world.now(customer.get("test_clock"))
@@ -69,7 +73,9 @@ def create_subscription(world: World, params: Params, *, authenticated: bool = F
     except StripeError:
         _discard(world, subscription)
         raise
-    if _needs_method(world, subscription, params, behavior) and method is None:
+    if scheduled_by is not None:
+        subscription["schedule"] = scheduled_by
+    elif _needs_method(world, subscription, params, behavior) and method is None:
         _discard(world, subscription)
         raise invalid(
             "This customer has no attached payment source or default payment method. Please consider adding a default "
@@ -150,7 +156,8 @@ def _store(
     merge_metadata(subscription, params.get("metadata"))
     if params.get("discounts"):
         holder = {"customer": customer["id"], "subscription": identifier}
-        subscription["discounts"] = discounts.redeem(world, params["discounts"], "discounts", holder)
+        amount = sum(cost(world, item) for item in items)
+        subscription["discounts"] = discounts.redeem(world, params["discounts"], "discounts", holder, amount)
     return subscription
 
 
@@ -222,7 +229,7 @@ def _bill_first(
     lines = first_lines(world, subscription, params.get("proration_behavior"))
     invoice = bill(world, subscription, customer, lines, "subscription_create")
     subscription["latest_invoice"] = invoice["id"]
-    if subscription["collection_method"] == "send_invoice":
+    if subscription["collection_method"] == "send_invoice" or subscription.get("schedule"):
         with world.updating(subscription, "customer.subscription.updated"):
             subscription["status"] = "trialing" if subscription.get("trial_end") else "active"
         invoices.finalize_later(world, invoice)

@@ -52,6 +52,10 @@ def _shop() -> Api:
     order = f"customer={customer}&items[0][price]={price}&default_payment_method=pm_card_visa"
     payment = f"customer={customer}&amount=900&currency=usd&confirm=true&payment_method=pm_card_create"
     cart = f"mode=payment&success_url=http://x&line_items[0][quantity]=1&line_items[0][price]={pack}"
+    offers = (
+        "features[subscription_update][enabled]=true&features[subscription_update][default_allowed_updates][0]=price&features[subscription_update][products][0]"
+        f"[product]=prod_x&features[subscription_update][products][0][prices][0]={price}"
+    )
     for path, form in (
         ("/v1/subscriptions", order),
         ("/v1/subscriptions", f"{order}&trial_period_days=5"),
@@ -71,6 +75,9 @@ def _shop() -> Api:
         ("/v1/checkout/sessions", cart),
         ("/v1/payment_links", f"line_items[0][quantity]=1&line_items[0][price]={price}"),
         ("/v1/promotion_codes", "promotion[type]=coupon&promotion[coupon]=c"),
+        ("/v1/invoices", f"customer={customer}"),
+        ("/v1/billing_portal/configurations", f"{offers}&features[subscription_pause][enabled]=true"),
+        ("/v1/invoiceitems", f"customer={customer}&amount=100&currency=usd"),
     ):
         assert _call(api, "POST", path, form)[0] == 200, path
     return api

@@ -433,22 +433,37 @@ def test_the_portal_pauses_changes_the_plan_and_the_card(local: Local) -> None:
     assert local.client.subscriptions.retrieve(sub.id).status == "active"
 
 
-def test_the_portal_says_that_it_cannot_change_a_plan_at_the_end_of_the_period(local: Local) -> None:
-    """There are no subscription schedules here; a change at once would teach the wrong thing."""
-    conditions = [{"type": "decreasing_item_amount"}]
-    feature: dict[str, Any] = {"enabled": True, "schedule_at_period_end": {"conditions": conditions}}
-    with pytest.raises(stripe.InvalidRequestError) as refused:
-        local.client.billing_portal.configurations.create({"features": {"subscription_update": feature}})
-    assert refused.value.http_status == 400
-    assert vars(refused.value)["param"] == "features[subscription_update][schedule_at_period_end][conditions]"
-    made = local.client.billing_portal.configurations.create(
-        {"features": {"subscription_update": {"enabled": True}}}
+def test_the_portal_downgrades_at_the_end_of_the_period_by_a_schedule(local: Local) -> None:
+    clock = local.client.test_helpers.test_clocks.create({"frozen_time": 1_800_000_000}).id
+    customer, dear, cheap = local.customer(test_clock=clock), local.price(5000), local.price(2000)
+    dearer = local.price(9000)
+    sub = local.client.subscriptions.create({"customer": customer.id, "items": [{"price": dear.id}]})
+    offered = [{"product": price.product, "prices": [price.id]} for price in (dear, cheap, dearer)]
+    portal = _portal(
+        local,
+        customer,
+        subscription_update={
+            "enabled": True,
+            "default_allowed_updates": ["price"],
+            "products": offered,
+            "proration_behavior": "always_invoice",
+            "schedule_at_period_end": {"conditions": [{"type": "decreasing_item_amount"}]},
+        },
     )
-    with pytest.raises(stripe.InvalidRequestError):
-        local.client.billing_portal.configurations.update(
-            made.id,
-            {"features": {"subscription_update": {"schedule_at_period_end": {"conditions": conditions}}}},  # type: ignore[list-item]
-        )
+    _press(local, portal.url, action="update", subscription=sub.id, price=cheap.id)
+    planned = local.client.subscriptions.retrieve(sub.id, {"expand": ["schedule"]})
+    assert planned["items"].data[0].price.id == dear.id
+    assert [phase["items"][0].price for phase in planned.schedule.phases] == [dear.id, cheap.id]
+    _press(local, portal.url, action="keep", subscription=sub.id)
+    assert local.client.subscriptions.retrieve(sub.id).schedule is None
+    _press(local, portal.url, action="update", subscription=sub.id, price=cheap.id)
+    local.advance(clock, sub["items"].data[0].current_period_end + 7200)
+    renewed = local.client.subscriptions.retrieve(sub.id, {"expand": ["latest_invoice"]})
+    assert (renewed["items"].data[0].price.id, renewed.latest_invoice.amount_paid) == (cheap.id, 2000)
+    assert renewed.latest_invoice.billing_reason == "subscription_cycle"
+    _press(local, portal.url, action="update", subscription=sub.id, price=dearer.id)
+    upgraded = local.client.subscriptions.retrieve(sub.id)
+    assert (upgraded["items"].data[0].price.id, upgraded.schedule) == (dearer.id, None)
 
 
 def _flow(local: Local, customer: Any, kind: str, subscription: str | None, **features: Any) -> Any:

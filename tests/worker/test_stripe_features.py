@@ -1,0 +1,143 @@
+"""What shops use of Stripe, told through the whole product: the credits are those that the rules say.
+
+Each story is played on the local Stripe, whose time is the database's too. The figures are worked out by hand from
+docs/explanation/rules-of-credits.md.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from devstack.scaffold import DefaultGrants
+from tests.databases import Databases
+from tests.oracle.in_process import Stripe
+from tests.oracle.test_lives_agree import Project
+from tests.support import account_of, create_user
+from tests.worker.conftest import opened
+
+VERSION = "2026-10-28.endive"
+DAY = 86_400
+# 30 days, so that shares of a month are easy to see.
+START = int(datetime(2027, 4, 1, 12, tzinfo=UTC).timestamp())
+
+
+@dataclass
+class Tale:
+    """One customer and their account."""
+
+    stripe: Stripe
+    project: Project
+    customer: str
+
+    def price(self, amount: int, interval: str | None = "month", **more: Any) -> str:
+        product = self.stripe.post("products", name="Plan")["id"]
+        recurring = {"recurring": {"interval": interval}} if interval else {}
+        order = {"product": product, "currency": "usd", "unit_amount": amount, **recurring, **more}
+        return self.stripe.post("prices", **order)["id"]
+
+    def plan(self, amount: int, credits: int, **more: Any) -> str:
+        return self.price(amount, metadata={"monthly_credits": credits}, **more)
+
+    def subscribe(self, price: str, **more: Any) -> Any:
+        return self.stripe.post("subscriptions", customer=self.customer, items=[{"price": price}], **more)
+
+    def wait(self, days: float) -> None:
+        self.stripe.wait(int(days * DAY))
+        self.tell()
+
+    def tell(self) -> None:
+        """The product hears of what happened."""
+        self.stripe.wait(60)
+        events = list(self.stripe.world.events.bodies())
+        new, self.project.told = events[self.project.told :], len(events)
+        self.project.tell(self.stripe, new)
+
+    def credits(self) -> tuple[int, int]:
+        """(balance, what of it can be spent)"""
+        self.tell()
+        self.project.shop.assert_sound()
+        found = self.project.shop.app.execute(
+            "select balance, available from public.credit_balance where account_id = %s",
+            [self.project.account],
+        ).fetchone()
+        return found or (0, 0)
+
+    @property
+    def balance(self) -> int:
+        return self.credits()[0]
+
+
+@pytest.fixture
+def tale(databases: Databases, template: Callable[[DefaultGrants], str]) -> Iterator[Tale]:
+    stripe = Stripe(1, START)
+    with (
+        databases.copy(template("none")) as database,
+        opened(database, stripe.reader()) as shop,
+        database.connect(admin=True) as admin,
+    ):
+        account = account_of(shop.app, create_user(database))
+        card = {"default_payment_method": "pm_card_visa"}
+        customer = stripe.post(
+            "customers", test_clock=stripe.clock, payment_method="pm_card_visa", invoice_settings=card
+        )["id"]
+        shop.app.execute("select billing.link_customer(%s, %s)", [account, customer])
+        yield Tale(stripe, Project(shop, admin, account, VERSION), customer)
+
+
+def test_downgrade_by_a_schedule_gives_the_smaller_month_from_the_next_period_on(tale: Tale) -> None:
+    dear, cheap = tale.plan(5000, 500), tale.plan(1000, 100)
+    subscription = tale.subscribe(dear)
+    assert tale.balance == 500
+    schedule = tale.stripe.post("subscription_schedules", from_subscription=subscription["id"])
+    (now,) = schedule["phases"]
+    current = {"items": [{"price": dear}], "start_date": now["start_date"], "end_date": now["end_date"]}
+    later = {"items": [{"price": cheap}], "duration": {"interval": "month", "interval_count": 2}}
+    tale.stripe.post(f"subscription_schedules/{schedule['id']}", phases=[current, later])
+    tale.wait(29)
+    assert tale.balance == 500
+    tale.wait(2)
+    assert tale.balance == 600
+    tale.wait(31)
+    assert tale.balance == 700
+    tale.wait(31)  # the schedule is over, the subscription goes on
+    assert tale.balance == 800
+
+
+def test_schedule_that_makes_and_cancels_its_subscription_gives_the_months_that_were_paid(tale: Tale) -> None:
+    price = tale.plan(1000, 100)
+    tale.stripe.post(
+        "subscription_schedules",
+        customer=tale.customer,
+        start_date=START + 5 * DAY,
+        end_behavior="cancel",
+        phases=[{"items": [{"price": price}], "duration": {"interval": "month", "interval_count": 2}}],
+    )
+    tale.wait(4)
+    assert tale.balance == 0
+    tale.wait(2)
+    assert tale.balance == 100
+    tale.wait(31)
+    assert tale.balance == 200
+    tale.wait(62)
+    assert tale.balance == 200
+
+
+def test_phase_that_begins_within_a_month_gives_the_difference(tale: Tale) -> None:
+    cheap, dear = tale.plan(1000, 100), tale.plan(4000, 400)
+    tale.stripe.post(
+        "subscription_schedules",
+        customer=tale.customer,
+        start_date="now",
+        phases=[
+            {"items": [{"price": cheap}], "end_date": tale.stripe.now + 10 * DAY},
+            {"items": [{"price": dear}], "proration_behavior": "always_invoice"},
+        ],
+    )
+    tale.wait(1)
+    assert tale.balance == 100
+    tale.wait(10)
+    # Two thirds of a month are 66.67 of the old item and 266.67 of the new one; each is rounded down.
+    assert tale.balance == 100 - 67 + 266
