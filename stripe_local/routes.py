@@ -27,6 +27,8 @@ from stripe_local.resources import (
     schedules,
     setup_intents,
     subscription_changes,
+    tax_ids,
+    tax_rates,
 )
 from stripe_local.resources.common import lister, retriever, searcher
 
@@ -51,6 +53,10 @@ HANDLERS: dict[str, Handler] = {
     "POST /v1/customers/{}/balance_transactions": customers.adjust_balance,
     "GET /v1/customers/{}/payment_methods": payment_methods.list_of_customer,
     "GET /v1/customers/{}/payment_methods/{}": payment_methods.retrieve_of_customer,
+    "GET /v1/customers/{}/tax_ids": tax_ids.list_all,
+    "POST /v1/customers/{}/tax_ids": tax_ids.create,
+    "GET /v1/customers/{}/tax_ids/{}": tax_ids.retrieve,
+    "DELETE /v1/customers/{}/tax_ids/{}": tax_ids.delete,
     "GET /v1/payment_methods": payment_methods.list_all,
     "POST /v1/payment_methods": payment_methods.create,
     "GET /v1/payment_methods/{}": payment_methods.retrieve,
@@ -82,6 +88,10 @@ HANDLERS: dict[str, Handler] = {
     "POST /v1/promotion_codes": discounts.create_promotion_code,
     "GET /v1/promotion_codes/{}": retriever("promotion_code"),
     "POST /v1/promotion_codes/{}": discounts.update_promotion_code,
+    "GET /v1/tax_rates": tax_rates.list_all,
+    "POST /v1/tax_rates": tax_rates.create,
+    "GET /v1/tax_rates/{}": retriever("tax_rate"),
+    "POST /v1/tax_rates/{}": tax_rates.update,
     # Subscriptions and their invoices
     "GET /v1/subscriptions": subscription_changes.list_all,
     "POST /v1/subscriptions": renewals.create,

@@ -146,8 +146,8 @@ def _acacia_invoice(state: State, invoice: Object) -> None:
         "paid": invoice["status"] == "paid",
         "paid_out_of_band": bool(stored.get("_paid_out_of_band")),
         "quote": None,
-        "tax": None,
-        "total_tax_amounts": [],
+        "tax": sum(tax["amount"] for tax in invoice["total_taxes"]) if invoice["total_taxes"] else None,
+        "total_tax_amounts": _tax_amounts(invoice["total_taxes"]),
         "application_fee_amount": None,
         "transfer_data": None,
         "discount": _first_discount(state, invoice),
@@ -172,7 +172,7 @@ def _acacia_line(state: State, line: Object) -> None:
         "plan": plan_of(shown) if shown and shown.get("recurring") else None,
         "unit_amount_excluding_tax": pricing.get("unit_amount_decimal"),
         "amount_excluding_tax": line["amount"],
-        "tax_amounts": [],
+        "tax_amounts": _tax_amounts(line.get("taxes")),
         "tax_rates": [],
     }
     if item:
@@ -183,18 +183,31 @@ def _acacia_line(state: State, line: Object) -> None:
     line.pop("taxes", None)
 
 
+def _tax_amounts(taxes: Any) -> list[Object]:
+    """What basil calls `taxes`."""
+    return [
+        {
+            "amount": tax["amount"],
+            "inclusive": tax["tax_behavior"] == "inclusive",
+            "tax_rate": inside(tax, "tax_rate_details").get("tax_rate"),
+            "taxability_reason": tax["taxability_reason"],
+            "taxable_amount": tax["taxable_amount"],
+        }
+        for tax in taxes or ()
+    ]
+
+
 def _acacia_credit_note(_: State, note: Object) -> None:
     """One refund at most, and no word of its amount."""
     refunds: list[Object] = note.pop("refunds")
     note["refund"] = refunds[0]["refund"] if refunds else None
-    for key in ("pre_payment_amount", "post_payment_amount", "total_taxes"):
+    note["tax_amounts"] = _tax_amounts(note.pop("total_taxes", None))
+    for key in ("pre_payment_amount", "post_payment_amount"):
         note.pop(key, None)
-    note["tax_amounts"] = []
 
 
 def _acacia_credit_note_line(_: State, line: Object) -> None:
-    line.pop("taxes", None)
-    line["tax_amounts"] = []
+    line["tax_amounts"] = _tax_amounts(line.pop("taxes", None))
 
 
 def _acacia_charge(state: State, charge: Object) -> None:

@@ -248,7 +248,7 @@ def from_data(world: World, data: Params, where: str) -> Object:
             f"You must specify either `product` or `product_data` when creating a price: {where}[price_data].",
             f"{where}[price_data][product]",
         )
-    price = create_price(world, {key: value for key, value in data.items() if key != "tax_behavior"})
+    price = create_price(world, data)
     price["active"] = False
     return price
 

@@ -5,7 +5,7 @@ from typing import Any
 from stripe_local.errors import invalid, malformed
 from stripe_local.parameters import Params
 from stripe_local.render import INCLUDABLE, complete, listed, page
-from stripe_local.resources import line_items
+from stripe_local.resources import line_items, taxes
 from stripe_local.resources.common import matching
 from stripe_local.state import State
 from stripe_local.store import Object
@@ -49,7 +49,8 @@ def create(world: World, params: Params) -> Object:
     coupons = _coupons(world, params)
     session = open_session(world, params, mode, ui_mode, items)
     if items:
-        line_items.add_up(world, session, coupons)
+        session["_coupons"] = coupons
+        line_items.add_up(world, session, coupons, world.store.find("customer", session.get("customer")))
     elif "currency" in params:
         session["currency"] = params["currency"]
     if mode != "setup" and line_items.is_free(world, session):
@@ -92,6 +93,10 @@ def _check(world: World, params: Params, mode: str, ui_mode: str) -> None:
         raise invalid(
             f"`success_url` can not be used with ui_mode={ui_mode}: use `return_url`.", "success_url"
         )
+    customer = world.store.find("customer", params.get("customer"))
+    saves_address = inside(params, "customer_update").get("address") == "auto"
+    if inside(params, "automatic_tax").get("enabled") and customer is not None and not saves_address:
+        taxes.check_place(customer)
     now = world.wall_time()
     expires: int = params.get("expires_at", now + LIFETIME_SECONDS)
     if not now + SHORTEST_SECONDS - 60 <= expires <= now + LONGEST_SECONDS + 60:
@@ -125,7 +130,7 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
     currency = world.store.get("price", items[0]["price"])["currency"] if items else None
     fields: Object = {
         "adaptive_pricing": {"enabled": bool(inside(params, "adaptive_pricing").get("enabled", False))},
-        "automatic_tax": {"enabled": False},
+        "automatic_tax": {"enabled": bool(inside(params, "automatic_tax").get("enabled"))},
         "created": now,
         "currency": currency,
         "custom_fields": [],
@@ -147,6 +152,9 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         "ui_mode": ui_mode,
         "wallet_options": None,
         "_customer_update": params.get("customer_update") or {},
+        "_default_tax_rates": taxes.rates_of(
+            world, data.get("default_tax_rates"), "subscription_data[default_tax_rates]"
+        ),
         "_intent_data": params.get("payment_intent_data") or {},
         "_invoicing": invoicing,
         "_line_items": items,

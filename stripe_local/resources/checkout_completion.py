@@ -10,18 +10,26 @@ from stripe_local.resources import (
     line_items,
     payment_methods,
     payments,
+    tax_ids,
 )
 from stripe_local.resources.checkout_modes import COMPLETE, customer_for, intent_fields
 from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.world import World
 
+# What a payer typed in who was asked for it and does not say.
+EXAMPLE_ADDRESS = {"city": "San Francisco", "country": "US", "line1": "510 Townsend St", "postal_code": "94103",
+                   "state": "CA"}  # fmt: skip
 EXAMPLE_PHONE = "+15555550100"
 
 
 def complete(world: World, session: Object, given: Params) -> Object:
     """What the payer typed in, `given`: payment_method, email, name, phone, address, promotion_code, custom_amount,
+    tax_id,
     custom_fields (key → value), promotions (whether the payer wants them); delayed: the bank's answer comes later."""
+    automatic = session["automatic_tax"]["enabled"]
+    if automatic or session.get("billing_address_collection") == "required":
+        given = {"address": EXAMPLE_ADDRESS, **{key: value for key, value in given.items() if value}}
     held, method = checked(world, session, given)
     customer = customer_for(world, session, given)
     if customer is not None:
@@ -34,8 +42,8 @@ def complete(world: World, session: Object, given: Params) -> Object:
         "email": email,
         "name": given.get("name") or (customer or {}).get("name"),
         "phone": _phone(session, given) or (customer or {}).get("phone"),
-        "tax_exempt": "none",
-        "tax_ids": [],
+        "tax_exempt": (customer or {}).get("tax_exempt", "none"),
+        "tax_ids": tax_ids.shown(world, (customer or {}).get("id")),
     }
     _fill_in(session, given)
     COMPLETE[session["mode"]](world, session, customer, method, held, given)
@@ -53,6 +61,8 @@ def _update_customer(world: World, session: Object, customer: Object, given: Par
     change = {key: given[key] for key in ("address", "name") if given.get(key) and allowed.get(key) == "auto"}
     if change:
         customers.update(world, change, customer["id"])
+    if given.get("tax_id") and inside(session, "tax_id_collection").get("enabled"):
+        tax_ids.add(world, customer, given["tax_id"])
 
 
 def _phone(session: Object, given: Params) -> str | None:
@@ -87,6 +97,8 @@ def checked(world: World, session: Object, given: Params) -> tuple[list[Params],
         raise invalid("This Checkout Session has expired.", code="session_not_open")
     line_items.choose_amount(world, session, given.get("custom_amount"))
     held = _discounts(world, session, given)
+    if session.get("_line_items"):
+        line_items.add_up(world, session, session.get("_coupons", []), _payer(world, session, given))
     needs_method = (
         session["mode"] == "setup"
         or session["amount_total"] > 0
@@ -97,6 +109,12 @@ def checked(world: World, session: Object, given: Params) -> tuple[list[Params],
         method = payment_methods.resolve(world, given.get("payment_method") or "pm_card_visa")
         _refuse_declined(world, session, method)
     return held, method
+
+
+def _payer(world: World, session: Object, given: Params) -> Object:
+    """Who is taxed: the customer, at the address that was typed in."""
+    customer = world.store.find("customer", session.get("customer")) or {}
+    return {**customer, **({"address": given["address"]} if given.get("address") else {})}
 
 
 def confirm_page(world: World, params: Params, identifier: str) -> Object:
@@ -134,7 +152,8 @@ def _discounts(world: World, session: Object, given: Params) -> list[Params]:
         raise invalid(f"This code is invalid: {code}", "promotion_code")
     discounts.check_code(world, found, session.get("customer"), "promotion_code", session["amount_subtotal"])
     session["discounts"] = [{"coupon": None, "promotion_code": found["id"]}]
-    line_items.add_up(world, session, [found["promotion"]["coupon"]])
+    session["_coupons"] = [found["promotion"]["coupon"]]
+    line_items.add_up(world, session, session["_coupons"])
     return [{"promotion_code": found["id"]}]
 
 

@@ -27,7 +27,8 @@ def customer_for(world: World, session: Object, given: Params) -> Object | None:
     if session["mode"] != "subscription" and session.get("customer_creation") != "always":
         return None
     email = given.get("email") or session.get("customer_email") or "customer@example.com"
-    made = customers.create(world, {"email": email, **({"name": given["name"]} if given.get("name") else {})})
+    known = {key: given[key] for key in ("address", "name") if given.get(key)}
+    made = customers.create(world, {"email": email, **known})
     session["customer"] = made["id"]
     return made
 
@@ -49,7 +50,8 @@ def _subscription(
     for item in session["_line_items"]:
         price = world.store.get("price", item["price"])
         if price["type"] == "recurring":
-            items.append({"price": price["id"], "quantity": item["quantity"]})
+            rates = [rate["id"] for rate in item["_tax_rates"]]
+            items.append({"price": price["id"], "quantity": item["quantity"], "tax_rates": rates})
         else:
             _add_once(world, customer, price, item)
     copied = (
@@ -62,6 +64,10 @@ def _subscription(
     )
     order: Params = {key: data[key] for key in (*copied, "billing_mode", "proration_behavior") if key in data}
     order |= {"customer": customer["id"], "items": items}
+    if session["automatic_tax"]["enabled"]:
+        order["automatic_tax"] = {"enabled": True}
+    if data.get("default_tax_rates"):
+        order["default_tax_rates"] = data["default_tax_rates"]
     if method is not None:
         order["default_payment_method"] = method["id"]
     if held:
@@ -83,6 +89,7 @@ def _add_once(world: World, customer: Object, price: Object, item: Object) -> No
             "description": item["description"],
             "pricing": invoice_lines.pricing(price, f"{unit_of(price):f}"),
             "quantity": item["quantity"],
+            "tax_rates": item["_tax_rates"],
         },
     )
 
@@ -146,7 +153,7 @@ def _pay_with_invoice(world: World, session: Object, customer: Object, method: O
     for item in session["_line_items"]:
         price = world.store.get("price", item["price"])
         fields: Object = {
-            "amount": item["amount_total"],
+            "amount": item["amount_subtotal"] - item["amount_discount"],
             "currency": session["currency"],
             "description": item["description"],
             "parent": None,
@@ -154,6 +161,7 @@ def _pay_with_invoice(world: World, session: Object, customer: Object, method: O
             "pricing": invoice_lines.pricing(price, line_items.unit_of(price, item)),
             "quantity": item["quantity"],
             "quantity_decimal": str(item["quantity"]),
+            "_tax_rates": item["_tax_rates"],
         }
         lines.append(invoice_lines.new_line(world, fields))
     invoice = invoices.draft(
@@ -161,6 +169,7 @@ def _pay_with_invoice(world: World, session: Object, customer: Object, method: O
         customer,
         lines,
         {
+            "automatic_tax": {key: session["automatic_tax"].get(key) for key in ("enabled", "liability")},
             "billing_reason": "manual",
             "currency": session["currency"],
             "description": data.get("description"),

@@ -5,7 +5,7 @@ from decimal import Decimal
 from stripe_local.errors import invalid, missing_parameter
 from stripe_local.parameters import Params
 from stripe_local.render import DERIVED, complete, listed, page
-from stripe_local.resources import collection, refunds
+from stripe_local.resources import collection, refunds, taxes
 from stripe_local.resources.pricing import prorated, rounded
 from stripe_local.state import State
 from stripe_local.store import Object
@@ -22,7 +22,10 @@ def create(world: World, params: Params) -> Object:
         )
     lines = _lines(world, invoice, params)
     subtotal = sum(line["amount"] for line in lines)
-    total = subtotal - sum(line["discount_amount"] for line in lines)
+    reduced = subtotal - sum(line["discount_amount"] for line in lines)
+    total_taxes = taxes.added_up([tax for line in lines for tax in line["taxes"]])
+    total = reduced + taxes.exclusive(total_taxes)
+    within = taxes.inclusive(total_taxes)
     linked = _linked_refunds(world, params)
     _check_total(invoice, params, total, sum(entry["amount_refunded"] for entry in linked))
     number = sum(1 for note in world.store.all("credit_note") if note["invoice"] == invoice["id"]) + 1
@@ -38,7 +41,7 @@ def create(world: World, params: Params) -> Object:
             "created": world.now(invoice.get("test_clock")),
             "currency": invoice["currency"],
             "customer": invoice["customer"],
-            "discount_amount": subtotal - total,
+            "discount_amount": subtotal - reduced,
             "discount_amounts": _added_up(lines),
             "effective_at": params.get("effective_at") or world.now(invoice.get("test_clock")),
             "invoice": invoice["id"],
@@ -51,10 +54,10 @@ def create(world: World, params: Params) -> Object:
             "refunds": linked,
             "status": "issued",
             "subtotal": subtotal,
-            "subtotal_excluding_tax": subtotal,
+            "subtotal_excluding_tax": subtotal - within,
             "total": total,
-            "total_excluding_tax": total,
-            "total_taxes": [],
+            "total_excluding_tax": reduced - within,
+            "total_taxes": total_taxes,
             "type": "pre_payment" if before else "post_payment",
             "_lines": lines,
         },
@@ -106,24 +109,37 @@ def _line(world: World, invoice: Object, entry: Params, where: str) -> Object:
         for taken in (billed or {}).get("discount_amounts", ())
         if billed is not None and taken["amount"]
     ]
+    taken_off = sum(taken["amount"] for taken in discounts)
+    rates = taxes.rates_of(world, entry.get("tax_rates"), f"{where}[tax_rates]")
     return {
         "id": world.store.new_id("credit_note_line_item"),
         "object": "credit_note_line_item",
         "amount": amount,
         "description": entry.get("description") or (billed or {}).get("description"),
-        "discount_amount": sum(taken["amount"] for taken in discounts),
+        "discount_amount": taken_off,
         "discount_amounts": discounts,
         "invoice_line_item": billed["id"] if billed else None,
         "livemode": False,
         "metadata": entry.get("metadata") or {},
         "pretax_credit_amounts": [],
         "quantity": quantity,
-        "tax_rates": [],
-        "taxes": [],
+        "tax_rates": rates,
+        "taxes": _taxes(amount - taken_off, billed, rates),
         "type": entry["type"],
         "unit_amount": unit,
         "unit_amount_decimal": None if unit is None else str(unit),
     }
+
+
+def _taxes(net: int, billed: Object | None, rates: list[Object]) -> list[Object]:
+    """The credited part of what the line bore; of a line of its own, what was asked for."""
+    if billed is None:
+        return taxes.on_amount(net, rates, "not_available")
+    whole = billed["amount"] - sum(taken["amount"] for taken in billed["discount_amounts"])
+    return [
+        tax | {key: prorated(tax[key], net, whole) for key in ("amount", "taxable_amount")}
+        for tax in billed["taxes"]
+    ]
 
 
 def _billed(invoice: Object, identifier: str | None, param: str) -> Object:

@@ -5,12 +5,12 @@ from typing import Any
 from stripe_local.errors import StripeError, invalid
 from stripe_local.parameters import Params
 from stripe_local.render import DERIVED, INCLUDABLE, page, render
-from stripe_local.resources import discounts, payment_methods
+from stripe_local.resources import discounts, payment_methods, tax_ids
 from stripe_local.resources.common import deleted
 from stripe_local.resources.lifecycle import ENDED, end_subscription
 from stripe_local.state import State
 from stripe_local.store import Object
-from stripe_local.values import inside
+from stripe_local.values import each, inside
 from stripe_local.world import World, merge_metadata, put
 
 TEXTS = ("business_name", "description", "email", "individual_name", "name", "phone", "tax_exempt")
@@ -41,6 +41,8 @@ def create(world: World, params: Params) -> Object:
         world.store.remove("customer", customer["id"])
         raise
     world.emit("customer.created", customer)
+    for given in each(params, "tax_id_data"):
+        tax_ids.add(world, customer, given)
     return customer
 
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
 from stripe_local.render import listed
-from stripe_local.resources import catalog
+from stripe_local.resources import catalog, taxes
 from stripe_local.resources.common import deleted, in_range, matching
 from stripe_local.resources.invoice_lines import add_up, invoice_item_line, pricing
 from stripe_local.resources.invoices import put_lines
@@ -63,10 +63,7 @@ def create(world: World, params: Params) -> Object:
     if invoice is not None and invoice["status"] != "draft":
         raise invalid("The invoice is already finalized: items can only be added to a draft.", "invoice")
     item = add(world, customer, fields)
-    put(item, params, "description", "discountable")
-    if "period" in params:
-        item["period"] = {"start": params["period"]["start"], "end": params["period"]["end"]}
-    merge_metadata(item, params.get("metadata"))
+    _set(world, item, params)
     if invoice is not None:
         with world.updating(invoice, "invoice.updated"):
             take_into(world, invoice, [item])
@@ -118,14 +115,20 @@ def update(world: World, params: Params, identifier: str) -> Object:
     invoice = world.store.find("invoice", item.get("invoice"))
     if invoice is not None and invoice["status"] != "draft":
         raise invalid("This invoice item is attached to an invoice that can no longer be changed.")
-    put(item, params, "description", "discountable")
     if params.keys() & AMOUNTS:
         item |= _amount(world, _as_given(item) | params)
         item["net_amount"] = item["amount"]
+    _set(world, item, params)
+    return item
+
+
+def _set(world: World, item: Object, params: Params) -> None:
+    put(item, params, "description", "discountable")
     if "period" in params:
         item["period"] = {"start": params["period"]["start"], "end": params["period"]["end"]}
+    if "tax_rates" in params:
+        item["tax_rates"] = taxes.rates_of(world, params["tax_rates"], "tax_rates")
     merge_metadata(item, params.get("metadata"))
-    return item
 
 
 def _as_given(item: Object) -> Params:

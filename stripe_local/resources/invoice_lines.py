@@ -1,6 +1,6 @@
 """Lines of invoices and what they add up to, discounts and the customer's balance included."""
 
-from stripe_local.resources import discounts
+from stripe_local.resources import discounts, taxes
 from stripe_local.resources.pricing import Amount
 from stripe_local.store import Object
 from stripe_local.values import inside
@@ -69,6 +69,7 @@ def period_line(world: World, subscription: Object, item: Object, price: Object,
             "quantity": amount.quantity,
             "quantity_decimal": str(amount.quantity),
             "subscription": subscription["id"],
+            "_tax_rates": item.get("tax_rates") or [],
         },
     )
 
@@ -117,13 +118,14 @@ def invoice_item_line(world: World, item: Object) -> Object:
             "quantity": item["quantity"],
             "quantity_decimal": str(item["quantity"]),
             "subscription": details.get("subscription"),
+            "_tax_rates": item["tax_rates"],
             **{key: item[key] for key in ("_credits", "_discount_amounts") if key in item},
         },
     )
 
 
 def add_up(world: World, invoice: Object) -> None:
-    """Subtotal, discounts, balance, amount due: all from the lines.
+    """Subtotal, discounts, taxes, balance, amount due: all from the lines.
 
     A proration brings what discounts had taken off before; those of the invoice pass it over.
     """
@@ -146,7 +148,9 @@ def add_up(world: World, invoice: Object) -> None:
                 shown.append({"amount": part, "discount": discount["id"]})
     for line, shown in zip(lines, per_line, strict=True):
         line["discount_amounts"] = shown
-    subtotal, total = sum(line["amount"] for line in lines), sum(left)
+    added = taxes.on_invoice(world, invoice, left)
+    subtotal, total = sum(line["amount"] for line in lines), sum(left) + added
+    within = taxes.inclusive(invoice["total_taxes"])
     customer = world.store.find("customer", invoice["customer"]) or {}
     balance: int = customer.get("balance", 0)
     due = max(0, total + balance) if total >= 0 else 0
@@ -155,10 +159,10 @@ def add_up(world: World, invoice: Object) -> None:
         "amount_remaining": due - invoice["amount_paid"],
         "starting_balance": balance,
         "subtotal": subtotal,
-        "subtotal_excluding_tax": subtotal,
+        "subtotal_excluding_tax": subtotal - within,
         "total": total,
         "total_discount_amounts": [{"amount": amount, "discount": held} for held, amount in totals.items()],
-        "total_excluding_tax": total,
+        "total_excluding_tax": total - added - within,
     }
 
 

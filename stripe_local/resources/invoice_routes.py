@@ -3,7 +3,7 @@
 from stripe_local.errors import StripeError, invalid, malformed
 from stripe_local.parameters import Params
 from stripe_local.render import listed
-from stripe_local.resources import collection, discounts, invoice_items, invoices, payment_methods
+from stripe_local.resources import collection, discounts, invoice_items, invoices, payment_methods, taxes
 from stripe_local.resources.common import deleted, matching
 from stripe_local.resources.invoice_lines import add_up
 from stripe_local.store import Object
@@ -21,7 +21,7 @@ FIELDS = (
 )
 
 # What a line that is added says of itself.
-ADDED = ("amount", "description", "discountable", "metadata", "period", "pricing", "quantity")
+ADDED = ("amount", "description", "discountable", "metadata", "period", "pricing", "quantity", "tax_rates")
 
 
 def create(world: World, params: Params) -> Object:
@@ -59,6 +59,7 @@ def create(world: World, params: Params) -> Object:
         fields["discounts"] = discounts.redeem(
             world, params["discounts"], "discounts", {"customer": customer_id}
         )
+    fields |= _taxing(world, customer, params)
     put(fields, params, *FIELDS)
     merge_metadata(fields, params.get("metadata"))
     invoice = invoices.draft(world, customer, [], fields)
@@ -76,6 +77,7 @@ def update(world: World, params: Params, identifier: str) -> Object:
         raise invalid("Finalized invoices can't be updated in this way", code="invoice_not_editable")
     with world.updating(invoice, "invoice.updated"):
         put(invoice, params, *FIELDS, "collection_method")
+        invoice |= _taxing(world, world.store.get("customer", invoice["customer"]), params)
         if "days_until_due" in params:
             invoice["_days_until_due"] = params["days_until_due"]
         merge_metadata(invoice, params.get("metadata"))
@@ -90,8 +92,21 @@ def update(world: World, params: Params, identifier: str) -> Object:
             invoice["discounts"] = discounts.redeem(
                 world, given, "discounts", {"customer": invoice["customer"]}
             )
+        if params.keys() & {"automatic_tax", "default_tax_rates", "discounts"}:
             add_up(world, invoice)
     return invoice
+
+
+def _taxing(world: World, customer: Object, params: Params) -> Object:
+    fields: Object = {}
+    if "default_tax_rates" in params:
+        fields["default_tax_rates"] = taxes.rates_of(world, params["default_tax_rates"], "default_tax_rates")
+    if "automatic_tax" in params:
+        enabled: bool = params["automatic_tax"]["enabled"]
+        if enabled:
+            taxes.check_place(customer)
+        fields["automatic_tax"] = {"enabled": enabled, "liability": {"type": "self"} if enabled else None}
+    return fields
 
 
 def list_all(world: World, params: Params) -> Object:

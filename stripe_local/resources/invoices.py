@@ -1,11 +1,12 @@
 """Invoices through their life: draft → open → paid, uncollectible or void, with every event on the way."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from stripe_local.errors import invalid
+from stripe_local.errors import StripeError, invalid
 from stripe_local.render import DERIVED, INCLUDABLE, page, render
-from stripe_local.resources import collection, debits, discounts, lifecycle
+from stripe_local.resources import collection, debits, discounts, lifecycle, tax_ids, taxes
 from stripe_local.resources.invoice_lines import add_up, take_balance
 from stripe_local.state import ACCOUNT_COUNTRY, ACCOUNT_NAME, State
 from stripe_local.store import Object
@@ -30,7 +31,7 @@ def draft(world: World, customer: Object, lines: Iterable[Object], fields: Objec
             "attempt_count": 0,
             "attempted": False,
             "auto_advance": False,
-            "automatic_tax": {"enabled": False},
+            "automatic_tax": {"enabled": False, "liability": None},
             "collection_method": "charge_automatically",
             "created": now,
             "currency": customer.get("currency") or "usd",
@@ -41,7 +42,7 @@ def draft(world: World, customer: Object, lines: Iterable[Object], fields: Objec
             "customer_phone": customer.get("phone"),
             "customer_shipping": customer.get("shipping"),
             "customer_tax_exempt": customer.get("tax_exempt", "none"),
-            "customer_tax_ids": [],
+            "customer_tax_ids": tax_ids.shown(world, customer["id"]),
             "default_tax_rates": [],
             "discounts": [],
             "issuer": {"type": "self"},
@@ -96,8 +97,10 @@ def finalize_later(world: World, invoice: Object) -> None:
 
     def act() -> None:
         if invoice["status"] == "draft" and invoice.get("automatically_finalizes_at") == at:
-            finalize(world, invoice)
-            collection.advance(world, invoice)
+            # What kept it from being finalized is in an event.
+            with contextlib.suppress(StripeError):
+                finalize(world, invoice)
+                collection.advance(world, invoice)
 
     world.schedule(invoice.get("test_clock"), at, act)
 
@@ -109,6 +112,8 @@ def finalize(world: World, invoice: Object) -> Object:
     now = world.now(invoice.get("test_clock"))
     customer = world.store.find("customer", invoice["customer"]) or {}
     add_up(world, invoice)
+    if invoice["automatic_tax"].get("status") == taxes.NOWHERE:
+        _refuse_finalization(world, invoice)
     take_balance(world, invoice)
     discounts.consume(world, invoice["discounts"])
     sequence: int = customer.get("next_invoice_sequence", 1)
@@ -131,6 +136,18 @@ def finalize(world: World, invoice: Object) -> Object:
     else:
         collection.mark_paid(world, invoice)
     return invoice
+
+
+def _refuse_finalization(world: World, invoice: Object) -> None:
+    error = taxes.no_place()
+    with world.updating(invoice, "invoice.updated"):
+        invoice["last_finalization_error"] = {
+            "code": error.code,
+            "message": error.message,
+            "type": error.kind,
+        }
+    world.emit("invoice.finalization_failed", invoice)
+    raise error
 
 
 def _freeze_metadata(world: World, invoice: Object) -> None:

@@ -9,7 +9,7 @@ from stripe_local.store import Object
 from stripe_local.world import World
 
 CHANGE = ("payment_behavior", "proration_behavior", "proration_date", "off_session")
-ITEM = ("metadata", "price", "price_data", "quantity", "plan")
+ITEM = ("metadata", "price", "price_data", "quantity", "plan", "tax_rates")
 
 
 def _change(params: Params, item: Params) -> Params:

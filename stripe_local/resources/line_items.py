@@ -5,11 +5,11 @@ from typing import Any
 from stripe_local.errors import invalid, malformed, missing_parameter
 from stripe_local.parameters import Params
 from stripe_local.render import page, render
-from stripe_local.resources import catalog, discounts, pricing
+from stripe_local.resources import catalog, discounts, pricing, taxes
 from stripe_local.resources.subscription_items import quantity_of
 from stripe_local.state import State
 from stripe_local.store import Object
-from stripe_local.values import each
+from stripe_local.values import each, inside
 from stripe_local.world import World
 
 MAX_LINE_ITEMS = 100
@@ -36,7 +36,9 @@ def make(world: World, given: list[Params], mode: str) -> list[Object]:
                 "use only one-time prices.",
                 f"{where}[price]",
             )
-        items.append(_item(world, price, quantity_of(entry, where), entry.get("metadata") or {}))
+        item = _item(world, price, quantity_of(entry, where), entry.get("metadata") or {})
+        item["_tax_rates"] = taxes.rates_of(world, entry.get("tax_rates"), f"{where}[tax_rates]")
+        items.append(item)
     if mode == "subscription" and not any(price["type"] == "recurring" for price in prices):
         raise invalid(
             "You must provide at least one recurring price in `subscription` mode when using prices.",
@@ -128,8 +130,8 @@ def copy(world: World, items: list[Object]) -> list[Object]:
     return [item | {"id": world.store.new_id("item")} for item in items]
 
 
-def add_up(world: World, holder: Object, coupon_ids: list[str]) -> None:
-    """Amounts of the session, discounts taken off line by line."""
+def add_up(world: World, holder: Object, coupon_ids: list[str], payer: Object | None = None) -> None:
+    """Amounts of the session: discounts are taken off line by line, tax is added. `payer`: who is taxed."""
     items: list[Object] = holder["_line_items"]
     left = [item["amount_subtotal"] for item in items]
     as_lines: list[Object] = [
@@ -144,8 +146,13 @@ def add_up(world: World, holder: Object, coupon_ids: list[str]) -> None:
         left = [amount - part for amount, part in zip(left, taken, strict=True)]
     trial = bool(holder.get("_trial"))
     for item, amount in zip(items, left, strict=True):
-        item["amount_total"] = amount
+        item["_taxes"] = _taxes_of(world, holder, item, amount, payer or {})
         item["amount_discount"] = item["amount_subtotal"] - amount
+        item["amount_tax"] = sum(tax["amount"] for tax in item["_taxes"])
+        item["amount_total"] = amount + taxes.exclusive(item["_taxes"])
+    if inside(holder, "automatic_tax").get("enabled") and "status" in holder:
+        status = "complete" if inside(payer, "address").get("country") else taxes.NOWHERE
+        holder["automatic_tax"] = {**holder["automatic_tax"], "status": status}
     due = [
         0
         if trial and world.store.get("price", item["price"])["type"] == "recurring"
@@ -156,15 +163,36 @@ def add_up(world: World, holder: Object, coupon_ids: list[str]) -> None:
         0 if trial and amount == 0 else item["amount_subtotal"]
         for item, amount in zip(items, due, strict=True)
     )
+    billed = [item for item, amount in zip(items, due, strict=True) if amount]
+    added = sum(taxes.exclusive(item["_taxes"]) for item in billed)
     holder |= {
         "amount_subtotal": before,
         "amount_total": sum(due),
-        "total_details": {"amount_discount": before - sum(due), "amount_shipping": 0, "amount_tax": 0},
+        "total_details": {
+            "amount_discount": before + added - sum(due),
+            "amount_shipping": 0,
+            "amount_tax": sum(item["amount_tax"] for item in billed),
+        },
     }
 
 
+def _taxes_of(world: World, holder: Object, item: Object, amount: int, payer: Object) -> list[Object]:
+    automatic = bool(inside(holder, "automatic_tax").get("enabled"))
+    if automatic and not inside(payer, "address").get("country"):
+        return []
+    behavior = taxes.behavior_of(world.store.get("price", item["price"]), item["currency"])
+    rates: list[Object] = item["_tax_rates"] or holder.get("_default_tax_rates", [])
+    return taxes.of_line(world, amount, behavior, rates, payer, automatic=automatic)
+
+
 def shown(state: State, items: list[Object]) -> list[Object]:
-    return [item | {"price": render(state, state.store.get("price", item["price"]))} for item in items]
+    return [
+        _shown(item) | {"price": render(state, state.store.get("price", item["price"]))} for item in items
+    ]
+
+
+def _shown(item: Object) -> Object:
+    return {key: value for key, value in item.items() if not key.startswith("_")}
 
 
 def as_list(state: State, holder: Object, url: str) -> Any:

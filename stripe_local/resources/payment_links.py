@@ -16,6 +16,7 @@ TEXTS = ("after_submit", "shipping_address", "submit", "terms_of_service_accepta
 # What a link's session takes over.
 PASSED_ON = (
     "allow_promotion_codes",
+    "automatic_tax",
     "billing_address_collection",
     "consent_collection",
     "custom_fields",

@@ -15,6 +15,7 @@ CHANGES = (
     "proration_behavior",
     "proration_date",
     "billing_cycle_anchor",
+    "default_tax_rates",
     "trial_end",
     "cancel_at",
     "cancel_at_period_end",
@@ -30,8 +31,9 @@ def preview(world: World, params: Params) -> Object:
     if params.get("subscription"):
         subscription = scratch.store.get("subscription", params["subscription"], "subscription")
         change: Params = {key: details[key] for key in CHANGES if key in details}
-        if params.get("discounts"):
-            change["discounts"] = params["discounts"]
+        for key in ("automatic_tax", "discounts"):
+            if params.get(key):
+                change[key] = params[key]
         latest = subscription.get("latest_invoice")
         if change:
             subscription_changes.update(scratch, change, subscription["id"])
@@ -41,13 +43,16 @@ def preview(world: World, params: Params) -> Object:
             renewals.renew(scratch, subscription, min(ends))
     else:
         order: Params = {
-            key: details[key] for key in ("items", "trial_end", "billing_cycle_anchor") if key in details
+            key: details[key]
+            for key in ("items", "trial_end", "billing_cycle_anchor", "default_tax_rates")
+            if key in details
         }
         if not isinstance(order.get("billing_cycle_anchor", 0), int):
             del order["billing_cycle_anchor"]
         order |= {"customer": params["customer"], "payment_behavior": "default_incomplete"}
-        if params.get("discounts"):
-            order["discounts"] = params["discounts"]
+        for key in ("automatic_tax", "discounts"):
+            if params.get(key):
+                order[key] = params[key]
         subscription = renewals.create(scratch, order)
     invoice = scratch.store.get("invoice", subscription["latest_invoice"])
     return _as_preview(scratch, invoice)

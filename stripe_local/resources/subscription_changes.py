@@ -14,6 +14,7 @@ from stripe_local.resources import (
     lifecycle,
     payment_methods,
     renewals,
+    taxes,
 )
 from stripe_local.resources.common import deleted, matching
 from stripe_local.resources.pricing import total
@@ -25,7 +26,7 @@ from stripe_local.resources.subscription_items import (
     quantity_of,
     set_period,
 )
-from stripe_local.resources.subscription_terms import items_of, set_cancellation
+from stripe_local.resources.subscription_terms import items_of, set_cancellation, set_tax
 from stripe_local.resources.subscriptions import bill
 from stripe_local.store import Object
 from stripe_local.values import each, inside, is_hash
@@ -100,6 +101,7 @@ def _checked_items(world: World, subscription: Object, params: Params) -> list[t
 
 def _set(world: World, subscription: Object, params: Params) -> None:
     put(subscription, params, "description", "days_until_due", "collection_method", "pause_collection")
+    set_tax(world, subscription, params)
     merge_metadata(subscription, params.get("metadata"))
     if params.get("default_payment_method"):
         method = payment_methods.resolve(world, params["default_payment_method"], "default_payment_method")
@@ -185,6 +187,8 @@ def _change_items(
             kept = [other for other in kept if other is not item]
         else:
             put(item, given, "price", "quantity")
+            if "tax_rates" in given:
+                item["tax_rates"] = taxes.rates_of(world, given["tax_rates"], "items[tax_rates]")
             merge_metadata(item, given.get("metadata"))
     try:
         check_together(world, [*kept, *made])

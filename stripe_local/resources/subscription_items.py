@@ -3,7 +3,7 @@
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
 from stripe_local.render import render
-from stripe_local.resources import catalog
+from stripe_local.resources import catalog, taxes
 from stripe_local.resources.periods import period_at
 from stripe_local.resources.pricing import total
 from stripe_local.state import State
@@ -27,7 +27,7 @@ def new_item(world: World, subscription_id: str, given: Params, where: str, crea
             "price": price["id"],
             "quantity": quantity_of(given, where),
             "subscription": subscription_id,
-            "tax_rates": [],
+            "tax_rates": taxes.rates_of(world, given.get("tax_rates"), f"{where}[tax_rates]"),
         },
     )
     merge_metadata(item, given.get("metadata"))

@@ -2,7 +2,7 @@
 
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
-from stripe_local.resources import lifecycle, payment_methods
+from stripe_local.resources import lifecycle, payment_methods, taxes
 from stripe_local.resources.customers import default_payment_method
 from stripe_local.resources.periods import boundary
 from stripe_local.resources.subscription_items import (
@@ -65,6 +65,19 @@ def anchor_of(world: World, params: Params, items: list[Object], trial_end: int 
             "billing_cycle_anchor cannot be later than next natural billing date.", "billing_cycle_anchor"
         )
     return given
+
+
+def set_tax(world: World, subscription: Object, params: Params) -> None:
+    """Automatic tax, or the rates of its invoices."""
+    if "default_tax_rates" in params:
+        rates = taxes.rates_of(world, params["default_tax_rates"], "default_tax_rates")
+        subscription["default_tax_rates"] = rates
+    if "automatic_tax" in params:
+        enabled: bool = params["automatic_tax"]["enabled"]
+        if enabled:
+            taxes.check_place(world.store.get("customer", subscription["customer"]))
+        liability = {"type": "self"} if enabled else None
+        subscription["automatic_tax"] = {"enabled": enabled, "liability": liability}
 
 
 def set_cancellation(world: World, subscription: Object, params: Params) -> None:

@@ -29,6 +29,7 @@ from stripe_local.resources.subscription_terms import (
     items_of,
     method_of,
     set_cancellation,
+    set_tax,
     trial_end_of,
 )
 from stripe_local.state import State
@@ -153,6 +154,7 @@ def _store(
             }
         }
     put(subscription, params, "description")
+    set_tax(world, subscription, params)
     merge_metadata(subscription, params.get("metadata"))
     if params.get("discounts"):
         holder = {"customer": customer["id"], "subscription": identifier}
@@ -266,7 +268,11 @@ def bill(world: World, subscription: Object, customer: Object, lines: list[Objec
         customer,
         [*lines, *(invoice_item_line(world, item) for item in pending)],
         {
+            "automatic_tax": {
+                key: subscription["automatic_tax"].get(key) for key in ("enabled", "liability")
+            },
             "billing_reason": reason,
+            "default_tax_rates": list(subscription["default_tax_rates"]),
             "collection_method": subscription["collection_method"],
             "currency": subscription["currency"],
             "discounts": [discount["id"] for discount in active],

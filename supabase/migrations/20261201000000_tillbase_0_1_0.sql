@@ -7378,6 +7378,7 @@ create table billing.invoice_lines (
     stripe_price_id text,
     amount bigint not null,
     discount bigint,
+    tax bigint,
     quantity bigint,
     is_proration boolean not null,
     credited_line_ids text[],
@@ -7459,6 +7460,7 @@ comment on table billing.invoices is 'Stripe invoices; amounts in minor units of
 comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid, and for which period.';
 comment on column billing.invoice_lines.is_waiting is 'True while the line is paid, but its subscription or price, which explains it, has not been synced.';
 comment on column billing.invoice_lines.discount is 'Discounts on the line, in minor units; null: not reported by Stripe.';
+comment on column billing.invoice_lines.tax is 'Tax added to the amount, in minor units; null: recorded before it was kept.';
 comment on column billing.invoice_lines.credited_line_ids is 'The lines that a proration credits; null: none, or not reported by Stripe.';
 comment on column billing.invoice_lines.credited_invoice_id is 'The invoice of the lines that a proration credits; null: none, or not reported by Stripe.';
 comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';
@@ -9557,6 +9559,17 @@ as $$
         and credit_notes.status = 'issued'
 $$;
 
+-- What a line came to: its amount, without discounts, with its own tax.
+create function billing._price_of_line(line billing.invoice_lines)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select (_price_of_line.line).amount - coalesce((_price_of_line.line).discount, 0)
+        + coalesce((_price_of_line.line).tax, 0)
+$$;
+
 -- The credits lost by a return, rounded down; multiplies before it divides, so that a third of 300 is 100.
 create function billing._gone(credits numeric, returned numeric, paid numeric)
 returns bigint
@@ -9570,7 +9583,7 @@ as $$
 $$;
 
 revoke all on function
-    billing._gone, billing._returns_of_payments, billing._returns_of_invoice, billing._price_of_invoice
+    billing._gone, billing._returns_of_payments, billing._returns_of_invoice, billing._price_of_invoice, billing._price_of_line
 from public, anon, authenticated, service_role;
 
 -- 50_allocation/18_test_clocks.sql
@@ -11145,7 +11158,7 @@ begin
     if v_price is null or v_price <= 0 then
         return;
     end if;
-    select coalesce(sum(lines.amount - coalesce(lines.discount, 0)), 0) into v_listed from billing.invoice_lines as lines
+    select coalesce(sum(billing._price_of_line(lines)), 0) into v_listed from billing.invoice_lines as lines
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
     -- Every month of every line; the initial credits count as one more month of the line that granted them.
@@ -11200,7 +11213,7 @@ begin
     lines as (
         select
             slots.stripe_line_id, sum(slots.worth) as worth,
-            case when v_listed > 0 then v_price * max(invoice_lines.amount - coalesce(invoice_lines.discount, 0)) / v_listed end
+            case when v_listed > 0 then v_price * max(billing._price_of_line(invoice_lines)) / v_listed end
                 as price,
             row_number() over (order by slots.stripe_line_id)::integer as place
         from slots
@@ -17905,11 +17918,11 @@ as $$
 begin
     insert into billing.invoice_lines (
         stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-        discount, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
+        discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
     )
     select
         line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
-        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.quantity,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax, line.quantity,
         line.is_proration,
         case jsonb_typeof(line.credited_line_ids) when 'array' then array(
             select jsonb_array_elements_text(line.credited_line_ids)
@@ -17917,7 +17930,7 @@ begin
         line.credited_invoice_id, line.period_start, line.period_end
     from jsonb_to_recordset(_record_lines.lines) as line (
         stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
-        amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
         credited_invoice_id text, period_start timestamptz, period_end timestamptz
     )
     on conflict do nothing;
@@ -18967,7 +18980,7 @@ grant execute on function billing.sync_checkout_session(
 
 comment on table billing.checkout_line_items is 'The line items of paid Checkout Sessions of mode payment, as read from Stripe.';
 comment on column billing.checkout_line_items.declares_credits is 'True if the price or its product has pack_credits in its metadata; otherwise the line is not one of our packs.';
-comment on column billing.checkout_line_items.amount_total is 'The amount paid for the line after discounts, in minor units of the session''s currency.';
+comment on column billing.checkout_line_items.amount_total is 'The amount of the line after discounts, without tax that was added, in minor units of the session''s currency.';
 
 -- 58_sync/60_test_clock.sql
 

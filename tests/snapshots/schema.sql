@@ -5370,6 +5370,7 @@ CREATE TABLE billing.invoice_lines (
     stripe_price_id text,
     amount bigint NOT NULL,
     discount bigint,
+    tax bigint,
     quantity bigint,
     is_proration boolean NOT NULL,
     credited_line_ids text[],
@@ -5382,6 +5383,8 @@ CREATE TABLE billing.invoice_lines (
 COMMENT ON TABLE billing.invoice_lines IS 'Lines of paid invoices: what was paid, and for which period.';
 
 COMMENT ON COLUMN billing.invoice_lines.discount IS 'Discounts on the line, in minor units; null: not reported by Stripe.';
+
+COMMENT ON COLUMN billing.invoice_lines.tax IS 'Tax added to the amount, in minor units; null: recorded before it was kept.';
 
 COMMENT ON COLUMN billing.invoice_lines.quantity IS 'Seats of a licensed price; usage of a metered one.';
 
@@ -8238,6 +8241,14 @@ CREATE FUNCTION billing._price_of_invoice(invoice billing.invoices) RETURNS nume
         and credit_notes.status = 'issued'
 $$;
 
+CREATE FUNCTION billing._price_of_line(line billing.invoice_lines) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select (_price_of_line.line).amount - coalesce((_price_of_line.line).discount, 0)
+        + coalesce((_price_of_line.line).tax, 0)
+$$;
+
 CREATE FUNCTION billing._price_of_packs(pack billing.credit_packs, quantity bigint) RETURNS bigint
     LANGUAGE sql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8882,11 +8893,11 @@ CREATE FUNCTION billing._record_lines(invoice billing.invoices, lines jsonb) RET
 begin
     insert into billing.invoice_lines (
         stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-        discount, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
+        discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
     )
     select
         line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
-        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.quantity,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax, line.quantity,
         line.is_proration,
         case jsonb_typeof(line.credited_line_ids) when 'array' then array(
             select jsonb_array_elements_text(line.credited_line_ids)
@@ -8894,7 +8905,7 @@ begin
         line.credited_invoice_id, line.period_start, line.period_end
     from jsonb_to_recordset(_record_lines.lines) as line (
         stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
-        amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
         credited_invoice_id text, period_start timestamptz, period_end timestamptz
     )
     on conflict do nothing;
@@ -9643,7 +9654,7 @@ begin
     if v_price is null or v_price <= 0 then
         return;
     end if;
-    select coalesce(sum(lines.amount - coalesce(lines.discount, 0)), 0) into v_listed from billing.invoice_lines as lines
+    select coalesce(sum(billing._price_of_line(lines)), 0) into v_listed from billing.invoice_lines as lines
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
     -- Every month of every line; the initial credits count as one more month of the line that granted them.
@@ -9698,7 +9709,7 @@ begin
     lines as (
         select
             slots.stripe_line_id, sum(slots.worth) as worth,
-            case when v_listed > 0 then v_price * max(invoice_lines.amount - coalesce(invoice_lines.discount, 0)) / v_listed end
+            case when v_listed > 0 then v_price * max(billing._price_of_line(invoice_lines)) / v_listed end
                 as price,
             row_number() over (order by slots.stripe_line_id)::integer as place
         from slots
@@ -20268,7 +20279,7 @@ CREATE TABLE billing.checkout_line_items (
 
 COMMENT ON TABLE billing.checkout_line_items IS 'The line items of paid Checkout Sessions of mode payment, as read from Stripe.';
 
-COMMENT ON COLUMN billing.checkout_line_items.amount_total IS 'The amount paid for the line after discounts, in minor units of the session''s currency.';
+COMMENT ON COLUMN billing.checkout_line_items.amount_total IS 'The amount of the line after discounts, without tax that was added, in minor units of the session''s currency.';
 
 COMMENT ON COLUMN billing.checkout_line_items.declares_credits IS 'True if the price or its product has pack_credits in its metadata; otherwise the line is not one of our packs.';
 

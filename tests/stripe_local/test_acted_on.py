@@ -38,6 +38,7 @@ CALLED = {
     "/v1/billing_portal/configurations/{}": "configuration",
     "/v1/payment_intents/{}": "payment_intent",
     "/v1/payment_links/{}": "payment_link",
+    "/v1/subscriptions/{}/resume": "paused",
 }
 # Requests that dice would throw too seldom; names in braces stand for ids.
 RARE = {
@@ -54,6 +55,7 @@ RARE = {
             for flow in ("subscription_update", "subscription_pause")
         ),
     ],
+    "POST /v1/subscriptions/{}/resume": ["billing_cycle_anchor[type]=now"],
     "POST /v1/subscription_schedules": [
         "customer={customer}&start_date=now&phases[0][items][0][price]={price}&billing_mode[type]=flexible&billing_mode"
         "[flexible][proration_discounts]=itemized",
@@ -204,6 +206,7 @@ def _used_shop() -> Any:
         ("/v1/invoices", f"customer={customer}&collection_method=send_invoice&due_date=4000000000"),
     ):
         assert _call(shop, "POST", path, form)[0] == 200, path
+    assert _call(shop, "POST", "/v1/tax_rates", "display_name=VAT&percentage=10&inclusive=false")[0] == 200
     running = [stored["id"] for stored in shop.world.store.all("subscription")]
     for subscription in running:
         assert (
@@ -220,6 +223,9 @@ def names(shop: Any) -> dict[str, str]:
     found = {kind: next(iter(shop.world.store.all(kind)))["id"] for kind in kinds}
     found["configuration"] = next(iter(shop.world.store.all("billing_portal.configuration")))["id"]
     found["payment_link"] = list(shop.world.store.all("payment_link"))[-1]["id"]
+    paused = list(shop.world.store.all("subscription"))[-1]
+    paused["status"] = "paused"
+    found["paused"] = paused["id"]
     return found | {"item": next(iter(shop.world.store.all("subscription_item")))["id"]}
 
 

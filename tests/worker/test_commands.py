@@ -65,7 +65,7 @@ def test_lists_travel_as_json_with_their_times_in_iso_form() -> None:
         '[{"stripe_line_id": "il_1_0", "stripe_subscription_id": "sub_1", "stripe_subscription_item_id": "si_1", '
         '"stripe_price_id": "price_pro", "amount": 1000, "quantity": 1, "is_proration": false, '
         '"period_start": "2026-01-01T00:00:00+00:00", "period_end": "2026-02-01T00:00:00+00:00", '
-        '"credited_line_ids": null, "credited_invoice_id": null, "discount": 0}]'
+        '"credited_line_ids": null, "credited_invoice_id": null, "discount": 0, "tax": 0}]'
     )
 
 

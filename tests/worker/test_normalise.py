@@ -164,6 +164,7 @@ def test_an_invoice_is_read_field_by_field() -> None:
                 credited_line_ids=None,
                 credited_invoice_id=None,
                 discount=0,
+                tax=0,
             ),
         ),
     )

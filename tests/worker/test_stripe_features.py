@@ -141,3 +141,102 @@ def test_phase_that_begins_within_a_month_gives_the_difference(tale: Tale) -> No
     tale.wait(10)
     # Two thirds of a month are 66.67 of the old item and 266.67 of the new one; each is rounded down.
     assert tale.balance == 100 - 67 + 266
+
+
+def tax_rate(tale: Tale, percentage: int, *, inclusive: bool = False) -> str:
+    order = {"display_name": "VAT", "percentage": percentage, "inclusive": inclusive}
+    return tale.stripe.post("tax_rates", **order)["id"]
+
+
+def charge_of(tale: Tale) -> str:
+    """The latest payment."""
+    return list(tale.stripe.world.store.all("charge"))[-1]["id"]
+
+
+@pytest.mark.parametrize(("is_inclusive", "total"), [(False, 1200), (True, 1000)])
+def test_refund_of_a_month_with_tax_is_a_share_of_all_that_was_paid(
+    tale: Tale, is_inclusive: bool, total: int
+) -> None:
+    tale.subscribe(tale.plan(1000, 300), default_tax_rates=[tax_rate(tale, 20, inclusive=is_inclusive)])
+    assert tale.stripe.world.store.get("charge", charge_of(tale))["amount"] == total
+    assert tale.balance == 300
+    tale.stripe.post("refunds", charge=charge_of(tale), amount=total // 4)
+    assert tale.balance == 225
+    tale.stripe.control("charges/{identifier}/dispute", charge_of(tale))
+    assert tale.credits() == (225, 0)
+    (dispute,) = tale.stripe.world.store.all("dispute")
+    tale.stripe.control("disputes/{identifier}/decide", dispute["id"], status="won")
+    assert tale.credits() == (225, 225)
+
+
+def test_credit_note_on_a_line_takes_that_lines_credits_whatever_tax_the_others_bear(tale: Tale) -> None:
+    """One line bears tax, the other none: what either came to is its own amount and its own tax."""
+    taxed, untaxed = tale.plan(1000, 300), tale.plan(1000, 100)
+    rates = [tax_rate(tale, 20)]
+    items = [{"price": taxed, "tax_rates": rates}, {"price": untaxed}]
+    subscription = tale.stripe.post("subscriptions", customer=tale.customer, items=items)
+    assert tale.balance == 400
+    invoice = tale.stripe.world.store.get("invoice", subscription["latest_invoice"])
+    line = {"type": "invoice_line_item", "invoice_line_item": invoice["_lines"][1]["id"], "amount": 1000}
+    tale.stripe.post("credit_notes", invoice=invoice["id"], lines=[line], refund_amount=1000)
+    assert tale.balance == 300
+    line = {"type": "invoice_line_item", "invoice_line_item": invoice["_lines"][0]["id"], "amount": 500}
+    tale.stripe.post("credit_notes", invoice=invoice["id"], lines=[line], refund_amount=600)
+    assert tale.balance == 150
+
+
+def buy(tale: Tale, price: str, *, address: str = "DE", **chosen: Any) -> Any:
+    session = tale.stripe.post(
+        "checkout/sessions",
+        mode="payment",
+        customer=tale.customer,
+        customer_update={"address": "auto"},
+        automatic_tax={"enabled": True},
+        line_items=[{"price": price, "quantity": 1}],
+        success_url="https://app.example",
+    )
+    return tale.stripe.control(
+        "checkout_sessions/{identifier}/complete", session["id"], address={"country": address}, **chosen
+    )
+
+
+def test_pack_with_automatic_tax_gives_its_credits_and_takes_the_refunded_share(tale: Tale) -> None:
+    session = buy(tale, tale.price(1000, None, metadata={"pack_credits": 500}))
+    assert session["amount_total"] == 1190
+    assert tale.balance == 500
+    tale.stripe.post("refunds", charge=charge_of(tale), amount=595)
+    assert tale.balance == 250
+
+
+@pytest.mark.parametrize(("behavior", "total"), [("exclusive", 2380), ("inclusive", 2000)])
+def test_amount_that_a_buyer_chooses_buys_credits_and_the_tax_on_it_does_not(
+    tale: Tale, behavior: str, total: int
+) -> None:
+    price = tale.stripe.post(
+        "prices",
+        product=tale.stripe.post("products", name="Credits")["id"],
+        currency="usd",
+        custom_unit_amount={"enabled": True, "minimum": 100},
+        tax_behavior=behavior,
+        metadata={"credits_per_unit": 10},
+    )["id"]
+    session = buy(tale, price, custom_amount=2000)
+    assert session["amount_total"] == total
+    assert tale.balance == 200
+    tale.stripe.post("refunds", charge=charge_of(tale), amount=total // 2)
+    assert tale.balance == 100
+
+
+def test_change_of_plan_with_tax_gives_the_difference_and_a_renewal_its_month(tale: Tale) -> None:
+    cheap, dear = tale.plan(1000, 300), tale.plan(2000, 600)
+    subscription = tale.subscribe(cheap, default_tax_rates=[tax_rate(tale, 20)])
+    tale.wait(15)
+    item = subscription["items"]["data"][0]["id"]
+    tale.stripe.post(
+        f"subscriptions/{subscription['id']}",
+        items=[{"id": item, "price": dear}],
+        proration_behavior="always_invoice",
+    )
+    assert tale.balance == 300 + 149  # 15 days less a minute, rounded down
+    tale.wait(16)
+    assert tale.balance == 449 + 600

@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.errors import UnknownShape
 from worker.events.inbox import Message
-from worker.events.normalise_money import READERS, invoice_payment_of
+from worker.events.normalise_money import READERS, exclusive_tax, invoice_payment_of
 from worker.events.objects import (
     Customer,
     FrozenClock,
@@ -223,6 +223,7 @@ def _invoice_line(node: Node) -> InvoiceLine:
         credited_line_ids=credited and credited.texts("invoice_line_items"),
         credited_invoice_id=credited and credited.reference_or_none("invoice"),
         discount=_discount(node),
+        tax=exclusive_tax(node),
     )
 
 

@@ -192,12 +192,19 @@ def _refunds_of_note(node: Node) -> tuple[str, ...]:
 
 
 def _credit_note_line(node: Node) -> CreditNoteLine:
-    amount = node.number("amount") - node.number("discount_amount") + _exclusive_tax(node)
+    amount = node.number("amount") - node.number("discount_amount") + exclusive_tax(node)
     return CreditNoteLine(stripe_line_id=node.text_or_none("invoice_line_item"), amount=amount)
 
 
-def _exclusive_tax(line: Node) -> int:
-    """Tax added to the line's amount."""
+def _without_added_tax(item: Node) -> int:
+    """What a line of a session came to. Tax that is added to a price buys no credits."""
+    if item.has("amount_subtotal") and item.has("amount_discount"):
+        return item.number("amount_subtotal") - item.number("amount_discount")
+    return item.number("amount_total")
+
+
+def exclusive_tax(line: Node) -> int:
+    """Tax added to the amount of a line."""
     if line.value.get("taxes") is not None:
         taxes = line.members("taxes")
         return sum(tax.number("amount") for tax in taxes if tax.text("tax_behavior") == "exclusive")
@@ -251,7 +258,7 @@ def _checkout_line_items(session: Node) -> tuple[CheckoutLineItem, ...] | None:
             stripe_line_item_id=item.text("id"),
             stripe_price_id=item.reference_or_none("price"),
             quantity=item.number_or_none("quantity"),
-            amount_total=item.number("amount_total"),
+            amount_total=_without_added_tax(item),
             declares_credits=_declares_credits(item.child_or_none("price")),
         )
         for item in session.children("line_items")

@@ -90,7 +90,7 @@ class FrozenClock:
 class InvoiceLine:
     """`credited_line_ids` are the earlier lines that a proration credits, those of the invoice `credited_invoice_id`.
 
-    `discount` was deducted from its amount.
+    `discount` was deducted from its amount, `tax` added.
 
     None if Stripe does not report it.
     """
@@ -107,6 +107,7 @@ class InvoiceLine:
     credited_line_ids: tuple[str, ...] | None
     credited_invoice_id: str | None
     discount: int | None
+    tax: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ create table billing.invoice_lines (
     stripe_price_id text,
     amount bigint not null,
     discount bigint,
+    tax bigint,
     quantity bigint,
     is_proration boolean not null,
     credited_line_ids text[],
@@ -123,6 +124,7 @@ comment on table billing.invoices is 'Stripe invoices; amounts in minor units of
 comment on table billing.invoice_lines is 'Lines of paid invoices: what was paid, and for which period.';
 comment on column billing.invoice_lines.is_waiting is 'True while the line is paid, but its subscription or price, which explains it, has not been synced.';
 comment on column billing.invoice_lines.discount is 'Discounts on the line, in minor units; null: not reported by Stripe.';
+comment on column billing.invoice_lines.tax is 'Tax added to the amount, in minor units; null: recorded before it was kept.';
 comment on column billing.invoice_lines.credited_line_ids is 'The lines that a proration credits; null: none, or not reported by Stripe.';
 comment on column billing.invoice_lines.credited_invoice_id is 'The invoice of the lines that a proration credits; null: none, or not reported by Stripe.';
 comment on column billing.invoice_lines.quantity is 'Seats of a licensed price; usage of a metered one.';

@@ -137,6 +137,17 @@ as $$
         and credit_notes.status = 'issued'
 $$;
 
+-- What a line came to: its amount, without discounts, with its own tax.
+create function billing._price_of_line(line billing.invoice_lines)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select (_price_of_line.line).amount - coalesce((_price_of_line.line).discount, 0)
+        + coalesce((_price_of_line.line).tax, 0)
+$$;
+
 -- The credits lost by a return, rounded down; multiplies before it divides, so that a third of 300 is 100.
 create function billing._gone(credits numeric, returned numeric, paid numeric)
 returns bigint
@@ -150,5 +161,5 @@ as $$
 $$;
 
 revoke all on function
-    billing._gone, billing._returns_of_payments, billing._returns_of_invoice, billing._price_of_invoice
+    billing._gone, billing._returns_of_payments, billing._returns_of_invoice, billing._price_of_invoice, billing._price_of_line
 from public, anon, authenticated, service_role;

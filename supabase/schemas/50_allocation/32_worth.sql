@@ -72,7 +72,7 @@ begin
     if v_price is null or v_price <= 0 then
         return;
     end if;
-    select coalesce(sum(lines.amount - coalesce(lines.discount, 0)), 0) into v_listed from billing.invoice_lines as lines
+    select coalesce(sum(billing._price_of_line(lines)), 0) into v_listed from billing.invoice_lines as lines
     where lines.stripe_invoice_id = v_invoice.stripe_invoice_id;
 
     -- Every month of every line; the initial credits count as one more month of the line that granted them.
@@ -127,7 +127,7 @@ begin
     lines as (
         select
             slots.stripe_line_id, sum(slots.worth) as worth,
-            case when v_listed > 0 then v_price * max(invoice_lines.amount - coalesce(invoice_lines.discount, 0)) / v_listed end
+            case when v_listed > 0 then v_price * max(billing._price_of_line(invoice_lines)) / v_listed end
                 as price,
             row_number() over (order by slots.stripe_line_id)::integer as place
         from slots

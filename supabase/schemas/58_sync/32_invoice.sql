@@ -22,11 +22,11 @@ as $$
 begin
     insert into billing.invoice_lines (
         stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-        discount, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
+        discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
     )
     select
         line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
-        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.quantity,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax, line.quantity,
         line.is_proration,
         case jsonb_typeof(line.credited_line_ids) when 'array' then array(
             select jsonb_array_elements_text(line.credited_line_ids)
@@ -34,7 +34,7 @@ begin
         line.credited_invoice_id, line.period_start, line.period_end
     from jsonb_to_recordset(_record_lines.lines) as line (
         stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
-        amount bigint, discount bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
         credited_invoice_id text, period_start timestamptz, period_end timestamptz
     )
     on conflict do nothing;

@@ -311,4 +311,4 @@ grant execute on function billing.sync_checkout_session(
 
 comment on table billing.checkout_line_items is 'The line items of paid Checkout Sessions of mode payment, as read from Stripe.';
 comment on column billing.checkout_line_items.declares_credits is 'True if the price or its product has pack_credits in its metadata; otherwise the line is not one of our packs.';
-comment on column billing.checkout_line_items.amount_total is 'The amount paid for the line after discounts, in minor units of the session''s currency.';
+comment on column billing.checkout_line_items.amount_total is 'The amount of the line after discounts, without tax that was added, in minor units of the session''s currency.';
