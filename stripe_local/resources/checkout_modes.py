@@ -61,6 +61,7 @@ def _subscription(
         "trial_end",
         "trial_settings",
         "billing_cycle_anchor",
+        "billing_cycle_anchor_config",
     )
     order: Params = {key: data[key] for key in (*copied, "billing_mode", "proration_behavior") if key in data}
     order |= {"customer": customer["id"], "items": items}

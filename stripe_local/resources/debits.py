@@ -75,6 +75,26 @@ def last(world: World, item: Object, moment: int) -> Debit | None:
     return debit if start <= moment < end and not latest.get("_credited") else None
 
 
+def undo(world: World, invoice: Object, items: list[Object]) -> None:
+    """The invoice is void before it was paid: what it credited can be credited again, what it billed was not."""
+    for line in invoice["_lines"]:
+        credited: Object = line.get("_credits", {})
+        details = inside(credited, "invoice_line_item_details")
+        named = [credited.get("invoice_item"), *details.get("invoice_line_items", ())]
+        for other in world.store.all("invoice"):
+            for held in other["_lines"]:
+                if held["id"] in named or _item_of(held) in named:
+                    held.pop("_credited", None)
+    own = {_item_of(line) for line in invoice["_lines"]} | {line["id"] for line in invoice["_lines"]}
+    for item in items:
+        item["_billed"] = [entry for entry in item.get("_billed", ()) if entry[1] not in own]
+
+
+def _item_of(line: Object) -> str | None:
+    details = inside(line, "parent", "subscription_item_details")
+    return details.get("invoice_item")
+
+
 def _found(world: World, invoice_id: str | None, identifier: str) -> tuple[Object | None, str | None]:
     """The line, or the invoice item as long as no invoice has taken it, else its line."""
     if invoice_id is None:

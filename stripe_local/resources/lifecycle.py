@@ -7,6 +7,8 @@ from stripe_local.values import inside
 from stripe_local.world import World
 
 ENDED = ("canceled", "incomplete_expired")
+# What a payment of one of its invoices brings about first.
+ON_PAID: list[Callable[[World, Object, Object], None]] = []
 # What follows when a subscription ends; called with the reason.
 ON_END: list[Callable[[World, Object, str], None]] = []
 
@@ -22,6 +24,8 @@ def invoice_was_paid(world: World, invoice: Object) -> None:
     subscription = subscription_of(world, invoice)
     if subscription is None or subscription["status"] in ENDED:
         return
+    for follow in ON_PAID:
+        follow(world, subscription, invoice)
     if subscription.get("latest_invoice") != invoice["id"]:
         return
     with world.updating(subscription, "customer.subscription.updated"):
@@ -42,6 +46,8 @@ def payment_failed(world: World, invoice: Object) -> None:
     subscription = subscription_of(world, invoice)
     if subscription is None or subscription.get("latest_invoice") != invoice["id"]:
         return
+    if inside(subscription, "_pending").get("invoice") == invoice["id"]:
+        return  # the change waits, and what there was goes on
     if subscription["status"] in ("active", "trialing"):
         with world.updating(subscription, "customer.subscription.updated"):
             subscription["status"] = "past_due"

@@ -34,6 +34,16 @@ def bill_change(
     world: World, subscription: Object, params: Params, changed: tuple[list[Before], bool]
 ) -> None:
     """Prorations wait for the next invoice, unless asked for now or a new period starts."""
+    invoice = invoice_change(world, subscription, params, changed)
+    if invoice is not None:
+        name_latest(world, subscription, invoice)
+        collect_change(world, subscription, invoice, params)
+
+
+def invoice_change(
+    world: World, subscription: Object, params: Params, changed: tuple[list[Before], bool]
+) -> Object | None:
+    """The draft for a change that is billed at once."""
     before, restart = changed
     behavior = params.get("proration_behavior", "create_prorations")
     now: int = params.get("proration_date") or world.now(subscription.get("test_clock"))
@@ -41,7 +51,7 @@ def bill_change(
     if behavior != "none":
         _add_prorations(world, subscription, customer, before, restart, now)
     if not restart and behavior != "always_invoice":
-        return
+        return None
     lines: list[Object] = []
     if restart:
         for item in items_of(world, subscription):
@@ -50,10 +60,17 @@ def bill_change(
                 period_line(world, subscription, item, price, a) for a in amounts(price, item["quantity"])
             ]
     if not lines and not invoice_items.pending(world, customer["id"], subscription["id"]):
-        return
-    invoice = bill(world, subscription, customer, lines, "subscription_update")
+        return None
+    return bill(world, subscription, customer, lines, "subscription_update")
+
+
+def name_latest(world: World, subscription: Object, invoice: Object) -> None:
     with world.updating(subscription, "customer.subscription.updated"):
         subscription["latest_invoice"] = invoice["id"]
+
+
+def collect_change(world: World, subscription: Object, invoice: Object, params: Params) -> None:
+    """Finalize it and try to be paid."""
     invoices.finalize(world, invoice)
     method = collection.method_for(world, invoice)
     if invoice["status"] == "open" and invoice["collection_method"] == "charge_automatically":

@@ -54,11 +54,12 @@ def _read_one(world: World, given: Params, where: str, start: int) -> Object:
     )
     if end <= start:
         raise invalid("A phase ends after it has started.", f"{where}[end_date]")
+    added = each(given, "add_invoice_items")
     trial_end = end if given.get("trial") else given.get("trial_end")
     if trial_end is not None and not start < trial_end <= end:
         raise invalid("A phase's trial ends within the phase.", f"{where}[trial_end]")
     return {
-        "add_invoice_items": [],
+        "add_invoice_items": [_one_time(world, entry, f"{where}[add_invoice_items]") for entry in added],
         "billing_cycle_anchor": given.get("billing_cycle_anchor"),
         "currency": price["currency"],
         "default_tax_rates": [],
@@ -92,6 +93,18 @@ def _item(world: World, given: Params, where: str) -> Object:
     }
 
 
+def _one_time(world: World, given: Params, where: str) -> Object:
+    price = catalog.price_of(world, given, where, recurring=False)
+    return {
+        "discounts": [],
+        "metadata": dict(given.get("metadata") or {}),
+        "period": {"end": {"type": "min_item_period_end"}, "start": {"type": "max_item_period_start"}},
+        "price": price["id"],
+        "quantity": quantity_of(given, where),
+        "tax_rates": [],
+    }
+
+
 def of_subscription(world: World, subscription: Object) -> Object:
     """What the subscription is now, as the phase of its current period."""
     items = items_of(world, subscription)
@@ -119,6 +132,9 @@ def order(phase: Object, defaults: Object) -> Params:
             params[key] = value
     if phase["discounts"]:
         params["discounts"] = [{k: v for k, v in one.items() if v} for one in phase["discounts"]]
+    if phase["add_invoice_items"]:
+        keys = ("metadata", "price", "quantity")
+        params["add_invoice_items"] = [{key: one[key] for key in keys} for one in phase["add_invoice_items"]]
     if phase["trial_end"] is not None:
         params["trial_end"] = phase["trial_end"]
     return params

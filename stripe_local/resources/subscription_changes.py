@@ -12,7 +12,9 @@ from stripe_local.resources import (
     invoice_items,
     invoices,
     lifecycle,
+    one_time_items,
     payment_methods,
+    pending_updates,
     renewals,
     taxes,
 )
@@ -39,10 +41,14 @@ def update(world: World, params: Params, identifier: str) -> Object:
         raise invalid(
             "A canceled subscription can only update its cancellation_details and metadata.",
         )
-    if params.get("payment_behavior") == "pending_if_incomplete":
+    behavior = params.get("payment_behavior")
+    if behavior == "default_incomplete":
         raise invalid(
-            "payment_behavior=pending_if_incomplete is not played by the local emulator.", "payment_behavior"
+            "The local Stripe does not play payment_behavior=default_incomplete in updates.",
+            "payment_behavior",
         )
+    if behavior == "error_if_incomplete" and not world.muted:
+        _refuse_unpaid(world, params, identifier)
     if subscription.get("schedule") and params.keys() & {"cancel_at", "cancel_at_period_end"}:
         raise invalid(
             f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and updating any "
@@ -52,13 +58,33 @@ def update(world: World, params: Params, identifier: str) -> Object:
     if trial_ends and renewals.end_trial_without_method(world, subscription):
         return subscription
     changes = _checked_items(world, subscription, params)
+    one_time = one_time_items.read(world, params)
+    if one_time:
+        customer = world.store.get("customer", subscription["customer"])
+        one_time_items.add(world, customer, subscription, one_time)
+    if behavior == "pending_if_incomplete" and pending_updates.attempt(
+        world, subscription, params, lambda: _apply(world, subscription, params, changes)
+    ):
+        renewals.schedule(world, subscription)
+        return subscription
     with world.updating(subscription, "customer.subscription.updated"):
         _set(world, subscription, params)
         changed = _apply(world, subscription, params, changes)
+    if changed is None and one_time and params.get("proration_behavior") == "always_invoice":
+        changed = _as_they_are(world, subscription), False
     if changed is not None:
         bill_change(world, subscription, params, changed)
     renewals.schedule(world, subscription)
     return subscription
+
+
+def _refuse_unpaid(world: World, params: Params, identifier: str) -> None:
+    """error_if_incomplete: 402 and no change where it could not be paid, as a trial on a copy shows."""
+    trial = world.scratch()
+    before = trial.store.get("subscription", identifier).get("latest_invoice")
+    latest = update(trial, params, identifier).get("latest_invoice")
+    if latest != before and trial.store.get("invoice", latest or "")["status"] == "open":
+        raise StripeError(402, "Your card was declined.", kind="card_error", code="card_declined")
 
 
 def change_at_boundary(world: World, subscription: Object, params: Params, now: int) -> None:
@@ -75,6 +101,8 @@ def change_at_boundary(world: World, subscription: Object, params: Params, now: 
         for item in after:
             if "current_period_end" not in item:
                 item |= {"current_period_start": ended, "current_period_end": ended}
+    customer = world.store.get("customer", subscription["customer"])
+    one_time_items.add(world, customer, subscription, one_time_items.read(world, params))
 
 
 def _checked_items(world: World, subscription: Object, params: Params) -> list[tuple[Object | None, Params]]:

@@ -1,5 +1,8 @@
 """Parameters of a subscription → its payment method, trial, anchor and planned end."""
 
+import calendar
+from datetime import UTC, datetime
+
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
 from stripe_local.resources import lifecycle, payment_methods, taxes
@@ -53,6 +56,13 @@ def trial_end_of(world: World, params: Params, now: int) -> int | None:
 
 def anchor_of(world: World, params: Params, items: list[Object], trial_end: int | None, now: int) -> int:
     given = params.get("billing_cycle_anchor")
+    if params.get("billing_cycle_anchor_config"):
+        if given is not None:
+            raise invalid(
+                "You may only specify one of these parameters: billing_cycle_anchor, billing_cycle_anchor_config.",
+                "billing_cycle_anchor_config",
+            )
+        return _configured(params["billing_cycle_anchor_config"], trial_end or now)
     if trial_end is not None and given is None:
         return trial_end
     if given is None:
@@ -65,6 +75,31 @@ def anchor_of(world: World, params: Params, items: list[Object], trial_end: int 
             "billing_cycle_anchor cannot be later than next natural billing date.", "billing_cycle_anchor"
         )
     return given
+
+
+def _configured(config: Params, since: int) -> int:
+    """The next moment that has this day of the month (or its last day), and the time of day that is given."""
+    limits = {
+        "day_of_month": (1, 31),
+        "month": (1, 12),
+        "hour": (0, 23),
+        "minute": (0, 59),
+        "second": (0, 59),
+    }
+    for key, (least, most) in limits.items():
+        if not least <= config.get(key, least) <= most:
+            raise invalid(
+                f"Invalid {key}: must be between {least} and {most}", f"billing_cycle_anchor_config[{key}]"
+            )
+    start = datetime.fromtimestamp(since, UTC)
+    time_of_day = {key: config[key] for key in ("hour", "minute", "second") if key in config}
+    for ahead in range(14):
+        year, month = divmod(start.year * 12 + start.month - 1 + ahead, 12)
+        day = min(config["day_of_month"], calendar.monthrange(year, month + 1)[1])
+        found = start.replace(year=year, month=month + 1, day=day, **time_of_day)
+        if found >= start and config.get("month", month + 1) == month + 1:
+            return int(found.timestamp())
+    raise AssertionError("every month comes within a year")
 
 
 def set_tax(world: World, subscription: Object, params: Params) -> None:

@@ -11,6 +11,7 @@ from stripe_local.resources import (
     invoice_items,
     invoices,
     lifecycle,
+    one_time_items,
     payment_methods,
 )
 from stripe_local.resources.invoice_lines import invoice_item_line, period_line, trial_line
@@ -56,6 +57,7 @@ def create_subscription(
     trial_end = trial_end_of(world, params, now)
     identifier = world.store.new_id("subscription")
     items: list[Object] = []
+    one_time = one_time_items.read(world, params)
     try:
         for number, given in enumerate(each(params, "items")):
             items.append(new_item(world, identifier, given, f"items[{number}]", now))
@@ -76,7 +78,7 @@ def create_subscription(
         raise
     if scheduled_by is not None:
         subscription["schedule"] = scheduled_by
-    elif _needs_method(world, subscription, params, behavior) and method is None:
+    elif method is None and _needs_method(world, subscription, params, behavior, one_time):
         _discard(world, subscription)
         raise invalid(
             "This customer has no attached payment source or default payment method. Please consider adding a default "
@@ -87,6 +89,7 @@ def create_subscription(
     if behavior == "error_if_incomplete":
         _refuse_decline(world, subscription, method)
     world.emit("customer.subscription.created", subscription)
+    one_time_items.add(world, customer, subscription, one_time)
     _bill_first(world, subscription, method, params, authenticated=authenticated)
     return subscription
 
@@ -115,6 +118,7 @@ def _store(
             "id": identifier,
             "automatic_tax": {"enabled": False},
             "billing_cycle_anchor": anchor,
+            "billing_cycle_anchor_config": params.get("billing_cycle_anchor_config"),
             "billing_mode": {"type": "flexible", "flexible": {"proration_discounts": "included"}},
             "billing_schedules": [],
             "cancel_at_period_end": False,
@@ -174,7 +178,9 @@ def _first_periods(world: World, subscription: Object, trial_end: int | None, no
             set_period(world, item, anchor, now)
 
 
-def _needs_method(world: World, subscription: Object, params: Params, behavior: str) -> bool:
+def _needs_method(
+    world: World, subscription: Object, params: Params, behavior: str, one_time: list[Object]
+) -> bool:
     automatic = subscription["collection_method"] == "charge_automatically"
     lines = first_lines(world, subscription, params.get("proration_behavior"))
     left = [line["amount"] for line in lines]
@@ -182,7 +188,7 @@ def _needs_method(world: World, subscription: Object, params: Params, behavior: 
         taken = discounts.amounts(world, discount, lines, left)
         left = [amount - part for amount, part in zip(left, taken, strict=True)]
     credit = world.store.get("customer", subscription["customer"])["balance"]
-    due = sum(left) + min(0, credit)
+    due = sum(left) + sum(item["amount"] for item in one_time) + min(0, credit)
     return automatic and due > 0 and behavior not in ("default_incomplete",)
 
 

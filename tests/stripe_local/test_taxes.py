@@ -1,4 +1,4 @@
-"""Tax rates, automatic tax and tax ids: what they add to invoices, sessions and credit notes, and what they are part of."""
+"""Tax rates, automatic tax and tax ids on invoices, sessions and credit notes."""
 
 from typing import Any
 

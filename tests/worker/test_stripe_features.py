@@ -240,3 +240,51 @@ def test_change_of_plan_with_tax_gives_the_difference_and_a_renewal_its_month(ta
     assert tale.balance == 300 + 149  # 15 days less a minute, rounded down
     tale.wait(16)
     assert tale.balance == 449 + 600
+
+
+def pay_with(tale: Tale, card: str) -> None:
+    method = tale.stripe.post(f"payment_methods/{card}/attach", customer=tale.customer)["id"]
+    tale.stripe.post(f"customers/{tale.customer}", invoice_settings={"default_payment_method": method})
+
+
+@pytest.mark.parametrize(("is_paid", "expected"), [(True, 100 + 133), (False, 100)])
+def test_upgrade_that_waits_for_its_payment_gives_nothing_before_it(
+    tale: Tale, is_paid: bool, expected: int
+) -> None:
+    cheap, dear = tale.plan(1000, 100), tale.plan(3000, 300)
+    subscription = tale.subscribe(cheap)
+    tale.wait(10)
+    pay_with(tale, "pm_card_chargeCustomerFail")
+    item = subscription["items"]["data"][0]["id"]
+    tale.stripe.post(
+        f"subscriptions/{subscription['id']}",
+        items=[{"id": item, "price": dear}],
+        payment_behavior="pending_if_incomplete",
+        proration_behavior="always_invoice",
+    )
+    assert tale.balance == 100
+    invoice = tale.stripe.world.store.get("subscription", subscription["id"])["latest_invoice"]
+    pay_with(tale, "pm_card_visa")
+    if is_paid:
+        tale.stripe.post(f"invoices/{invoice}/pay")
+    tale.wait(1)
+    assert tale.balance == expected
+    tale.wait(21)
+    assert tale.balance == expected + (300 if is_paid else 100)
+
+
+def test_pack_beside_a_plan_comes_with_the_invoice_that_bills_it(tale: Tale) -> None:
+    plan, pack = tale.plan(1000, 100), tale.price(500, None, metadata={"pack_credits": 40})
+    subscription = tale.subscribe(plan, add_invoice_items=[{"price": pack, "quantity": 2}])
+    assert tale.balance == 180
+    tale.stripe.post(f"subscriptions/{subscription['id']}", add_invoice_items=[{"price": pack}])
+    assert tale.balance == 180
+    tale.wait(31)
+    assert tale.balance == 180 + 100 + 40
+
+
+def test_configured_anchor_shortens_the_first_month_and_its_credits(tale: Tale) -> None:
+    tale.subscribe(tale.plan(3000, 300), billing_cycle_anchor_config={"day_of_month": 11})
+    assert tale.balance == 96  # 10 of the 31 days that end on 11 April
+    tale.wait(11)
+    assert tale.balance == 396
