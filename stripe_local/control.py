@@ -15,6 +15,8 @@ from stripe_local.api_spec import VERSION
 from stripe_local.errors import malformed, no_such
 from stripe_local.render import render
 from stripe_local.resources import (
+    bank_debits,
+    catalog,
     checkout_completion,
     disputes,
     payment_intents,
@@ -134,6 +136,17 @@ def settle_refund(world: World, given: Given, identifier: str) -> Object:
     return refund
 
 
+def settle_debit(world: World, given: Given, identifier: str) -> Object:
+    """{"succeeds": true}: the bank answers to a debit that is processing."""
+    intent = world.store.get("payment_intent", identifier)
+    return bank_debits.settle(world, intent, succeeds=bool(given.get("succeeds", True)))
+
+
+def delete_price(world: World, given: Given, identifier: str) -> Object:
+    """A price that was never used, deleted in the Dashboard: the API has no such thing."""
+    return catalog.delete_price(world, identifier)
+
+
 ACTS: dict[str, Act] = {
     "charges/{identifier}/dispute": dispute,
     "charges/{identifier}/early_fraud_warning": warn,
@@ -144,7 +157,9 @@ ACTS: dict[str, Act] = {
     "disputes/{identifier}/decide": decide_dispute,
     "events/{identifier}/deliver": deliver,
     "payment_intents/{identifier}/authenticate": authenticate_payment,
+    "payment_intents/{identifier}/settle": settle_debit,
     "payment_links/{identifier}/complete": complete_link,
+    "prices/{identifier}/delete": delete_price,
     "refunds/{identifier}/settle": settle_refund,
     "setup_intents/{identifier}/authenticate": authenticate_setup,
 }
@@ -231,6 +246,7 @@ def configure(world: World, given: Given) -> Given:
     known: dict[str, Callable[[Any], bool]] = {
         "after_retries": lambda value: value in ("canceled", "unpaid", "past_due"),
         "block_highest_risk": lambda value: isinstance(value, bool),
+        "debit_seconds": lambda value: isinstance(value, int | float) and value >= 0,
         "restricted_keys": lambda value: is_hash(value),
         "retry_days": _numbers,
         "webhook_concurrency": lambda value: isinstance(value, int) and 1 <= value <= 64,
@@ -240,7 +256,7 @@ def configure(world: World, given: Given) -> Given:
     for name, value in given.items():
         if name not in known or not known[name](value):
             raise malformed(f"Unknown or invalid setting: {name}", name)
-    for name in ("after_retries", "block_highest_risk", "restricted_keys", "retry_days"):
+    for name in ("after_retries", "block_highest_risk", "debit_seconds", "restricted_keys", "retry_days"):
         if name in given:
             setattr(world.settings, name, given[name])
     webhooks = world.webhooks

@@ -5,6 +5,7 @@ from typing import Any
 
 from stripe_local.resources import (
     account,
+    balance,
     catalog,
     checkout,
     checkout_completion,
@@ -156,6 +157,8 @@ HANDLERS: dict[str, Handler] = {
     "POST /v1/charges": payment_intents.create_charge,
     "POST /v1/charges/{}": payment_intents.update_charge,
     "POST /v1/charges/{}/capture": payment_intents.capture_charge,
+    "GET /v1/balance_transactions": balance.list_all,
+    "GET /v1/balance_transactions/{}": retriever("balance_transaction"),
     "GET /v1/charges/search": searcher("charge", "/v1/charges/search"),
     **_readable("refund", "/v1/refunds"),
     "POST /v1/refunds": refunds.create,

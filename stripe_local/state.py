@@ -20,6 +20,8 @@ class Settings:
     # Days after a failed renewal at which the payment is tried again, then what becomes of the subscription.
     retry_days: list[float] = field(default_factory=lambda: [3.0, 5.0, 7.0])
     after_retries: str = "canceled"
+    # How long a bank debit takes of a customer who is on no test clock.
+    debit_seconds: float = 3.0
     # Radar's rule "Block if :risk_level: = 'highest'", on in a new account.
     block_highest_risk: bool = True
     # Restricted keys that may do less than everything: key → resource → "none" | "read" | "write".

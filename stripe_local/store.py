@@ -50,7 +50,7 @@ PREFIXES = {
     "test_helpers.test_clock": "clock_",
     "webhook_endpoint": "we_",
 }
-WITHOUT_LIVEMODE = {"discount", "refund", "subscription_item"}
+WITHOUT_LIVEMODE = {"balance_transaction", "discount", "refund", "subscription_item"}
 SHORT = {"customer", "product", "subscription_item", "coupon"}
 NOUNS = {
     "checkout.session": "checkout.session",

@@ -1,4 +1,4 @@
-"""Stripe's test cards: number, `pm_card_…` and `tok_…` name → what a payment with it comes to."""
+"""Stripe's test cards and bank accounts: number and name (`pm_card_…`, `tok_…`) → what a payment with it comes to."""
 
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ class TestCard:
     after: str = ""
     # succeeded | pending | failed
     refund: str = "succeeded"
+    # card | sepa_debit | us_bank_account
+    kind: str = "card"
 
     @property
     def last4(self) -> str:
@@ -124,5 +126,37 @@ CARDS = (
     TestCard("4000000000007726", ("card_pendingRefund", "pendingRefund"), refund="pending"),
     TestCard("4000000000005126", ("card_refundFail", "refundFail"), refund="failed"),
 )
+
+
+def _iban(number: str, refused: str | None = None, after: str = "") -> TestCard:
+    decline = (refused, refused) if refused else None
+    return TestCard(number, (), country=number[:2], decline=decline, after=after, kind="sepa_debit")
+
+
+def _account(number: str, refused: str | None = None, after: str = "", name: str = "") -> TestCard:
+    decline = (refused, refused) if refused else None
+    names = (f"usBankAccount_{name}",) if name else ()
+    return TestCard(number, names, decline=decline, after=after, kind="us_bank_account")
+
+
+# The bank accounts of Stripe's documentation. With a decline it is the bank that refuses, days later.
+BANKS = {
+    bank.number: bank
+    for bank in (
+        _iban("DE89370400440532013000"),
+        _iban("DE62370400440532013001", "insufficient_funds"),
+        _iban("DE35370400440532013002", after="taken back"),
+        _iban("AT611904300234573201"),
+        _iban("FR1420041010050500013M02606"),
+        _account("000123456789", name="success"),
+        _account("000111111113", "account_closed", name="accountClosed"),
+        _account("000111111116", "no_account", name="noAccount"),
+        _account("000222222227", "insufficient_funds", name="insufficientFunds"),
+        _account("000333333335", "debit_not_authorized", name="debitNotAuthorized"),
+        _account("000555555559", after="taken back", name="dispute"),
+        _account("000000000009", after="stays", name="processing"),
+    )
+}
 BY_NAME = {f"{prefix}_{name}": card for card in CARDS for name in card.names for prefix in ("pm", "tok")}
-BY_NUMBER = {card.number: card for card in CARDS}
+BY_NAME |= {f"pm_{name}": bank for bank in BANKS.values() for name in bank.names}
+BY_NUMBER = {card.number: card for card in CARDS} | BANKS

@@ -230,6 +230,27 @@ def update_price(world: World, params: Params, identifier: str) -> Object:
     return price
 
 
+def delete_price(world: World, identifier: str) -> Object:
+    """Only of one that nothing was sold at; its product no longer has it as the default."""
+    price = world.store.get("price", identifier)
+    used = any(item["price"] == identifier for item in world.store.all("subscription_item")) or any(
+        inside(line, "pricing", "price_details").get("price") == identifier
+        for invoice in world.store.all("invoice")
+        for line in invoice["_lines"]
+    )
+    if used:
+        raise invalid(f"This price cannot be deleted because it was used: {identifier}", "id")
+    world.store.remove("price", identifier)
+    world.emit("price.deleted", price)
+    if price.get("recurring"):
+        world.events.emit("plan.deleted", complete("plan", plan_of(render(world, price))))
+    product = world.store.find("product", price["product"])
+    if product is not None and product.get("default_price") == identifier:
+        with world.updating(product, "product.updated"):
+            product.pop("default_price")
+    return deleted("price", identifier)
+
+
 def list_prices(world: World, params: Params) -> Object:
     """Prices of a product, of lookup keys, of a kind of interval."""
     found = matching(world.store.newest_first("price"), params, frozenset({"lookup_keys", "recurring"}))

@@ -5,6 +5,8 @@ from typing import Any
 from stripe_local.errors import StripeError, invalid
 from stripe_local.parameters import Params
 from stripe_local.resources import (
+    bank_debits,
+    collection,
     customers,
     discounts,
     line_items,
@@ -107,7 +109,12 @@ def checked(world: World, session: Object, given: Params) -> tuple[list[Params],
     method = None
     if needs_method:
         method = payment_methods.resolve(world, given.get("payment_method") or "pm_card_visa")
-        _refuse_declined(world, session, method)
+        bank = payment_methods.card_of(method)
+        bank_debits.check_currency(
+            bank, session.get("currency") or bank_debits.CURRENCIES.get(bank.kind, "usd")
+        )
+        if bank.kind == "card":
+            _refuse_declined(world, session, method)
     return held, method
 
 
@@ -190,7 +197,13 @@ def attempted_intent(world: World, session: Object) -> Object:
 
 def settle(world: World, session: Object, succeeds: bool) -> Object:
     """The bank's answer to a delayed payment: async_payment_succeeded or async_payment_failed."""
+    invoice = world.store.find("invoice", session.get("invoice"))
     intent = world.store.find("payment_intent", session.get("payment_intent"))
+    if invoice is not None:
+        intent = collection.intent_of(world, invoice)
+    if intent is not None and intent.get("_was_processing"):
+        bank_debits.settle(world, intent, succeeds=succeeds)
+        return session
     if session["status"] != "complete" or intent is None or intent["status"] != "processing":
         raise invalid("This Checkout Session waits for no delayed payment.", code="session_not_processing")
     if not succeeds:

@@ -75,7 +75,14 @@ def _subscription(
         order["discounts"] = held
     subscription = renewals.create(world, order, authenticated=True)
     invoice = world.store.get("invoice", subscription["latest_invoice"])
-    paid = "paid" if invoice["amount_due"] else "no_payment_required"
+    intent = collection.intent_of(world, invoice)
+    if intent is not None:
+        intent["_checkout_session"] = session["id"]
+    paid = (
+        ("paid" if invoice["status"] == "paid" else "unpaid")
+        if invoice["amount_due"]
+        else "no_payment_required"
+    )
     session |= {"subscription": subscription["id"], "invoice": invoice["id"], "payment_status": paid}
 
 
@@ -187,7 +194,8 @@ def _pay_with_invoice(world: World, session: Object, customer: Object, method: O
         if error is not None:
             raise error
         session["payment_intent"] = intent["id"]
-    session |= {"invoice": invoice["id"], "payment_status": "paid" if intent else "no_payment_required"}
+    paid = "paid" if invoice["status"] == "paid" else "unpaid"
+    session |= {"invoice": invoice["id"], "payment_status": paid if intent else "no_payment_required"}
 
 
 def _setup(

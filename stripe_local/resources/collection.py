@@ -77,7 +77,8 @@ def collect(world: World, invoice: Object) -> StripeError | None:
     error = no_method(invoice) if method is None else attempt(world, invoice, method, off_session=True)
     if method is None:
         failed(world, invoice)
-    if invoice["status"] == "open":
+    waits = (intent_of(world, invoice) or {}).get("status") == "processing"
+    if invoice["status"] == "open" and not waits:
         _retry_later(world, invoice)
     return error
 
@@ -114,9 +115,13 @@ def settle(world: World, intent: Object) -> None:
         world.emit("invoice.payment_action_required", invoice)
         if invoice.get("billing_reason") != "subscription_create":
             lifecycle.payment_failed(world, invoice)
+    elif intent["status"] == "processing":
+        lifecycle.payment_processing(world, invoice)
     elif intent["status"] == "requires_payment_method":
         action = inside(intent, "last_payment_error").get("code") == "authentication_required"
         failed(world, invoice, needs_action=action)
+        if intent.get("_was_processing"):
+            _retry_later(world, invoice)
 
 
 def failed(world: World, invoice: Object, *, needs_action: bool = False) -> None:

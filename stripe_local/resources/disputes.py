@@ -2,13 +2,12 @@
 
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
-from stripe_local.resources import radar
+from stripe_local.resources import balance, radar
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World, merge_metadata
 
 RESPONSE_DAYS = 9
-FEE = 1500
 EVIDENCE_KEYS = (
     "access_activity_log",
     "billing_address",
@@ -43,7 +42,7 @@ EVIDENCE_KEYS = (
 def open_dispute(world: World, charge: Object, reason: str, *, inquiry: bool = False) -> Object:
     """An inquiry moves no money until it becomes a dispute."""
     now = world.now(world.clock_of(charge.get("customer")))
-    method: Object = charge["payment_method_details"]["card"]
+    method = inside(charge, "payment_method_details", "card")
     dispute = world.store.add(
         "dispute",
         {
@@ -73,7 +72,9 @@ def open_dispute(world: World, charge: Object, reason: str, *, inquiry: bool = F
                     "network": method["network"],
                     "network_reason_code": "10.4",
                 },
-            },
+            }
+            if method
+            else None,
             "reason": reason,
             "status": "warning_needs_response" if inquiry else "needs_response",
         },
@@ -90,36 +91,17 @@ def open_dispute(world: World, charge: Object, reason: str, *, inquiry: bool = F
 
 def _withdrawal(world: World, charge: Object, sign: int) -> Object:
     """The balance transaction that takes the money away (-1) or brings it back (1)."""
-    fee = FEE if sign < 0 else 0
-    now = world.wall_time()
-    return {
-        "id": world.store.new_id("balance_transaction"),
-        "object": "balance_transaction",
-        "amount": sign * charge["amount"],
-        "available_on": now,
-        "balance_type": "payments",
-        "created": now,
-        "currency": charge["currency"],
-        "description": f"Chargeback {'withdrawal' if sign < 0 else 'reversal'} for {charge['id']}",
-        "exchange_rate": None,
-        "fee": fee,
-        "fee_details": [
-            {
-                "amount": fee,
-                "application": None,
-                "currency": charge["currency"],
-                "description": "Dispute fee",
-                "type": "stripe_fee",
-            }
-        ]
-        if fee
-        else [],
-        "net": sign * charge["amount"] - fee,
-        "reporting_category": "dispute" if sign < 0 else "dispute_reversal",
-        "source": charge["id"],
-        "status": "available",
-        "type": "adjustment",
-    }
+    words = f"Chargeback {'withdrawal' if sign < 0 else 'reversal'} for {charge['id']}"
+    made = balance.record(
+        world,
+        "adjustment",
+        charge,
+        sign * charge["amount"],
+        fee=balance.DISPUTE_FEE if sign < 0 else 0,
+        words=words,
+        category="dispute" if sign < 0 else "dispute_reversal",
+    )
+    return made | {"status": "available"}
 
 
 def update(world: World, params: Params, identifier: str) -> Object:

@@ -184,6 +184,8 @@ def pay(world: World, params: Params, identifier: str) -> Object:
     error = collection.attempt(world, invoice, method, off_session=params.get("off_session", True))
     if error is not None:
         raise error
+    if (collection.intent_of(world, invoice) or {}).get("status") == "processing":
+        return invoice
     if invoice["status"] == "open":
         raise StripeError(
             402,

@@ -41,6 +41,15 @@ def invoice_was_paid(world: World, invoice: Object) -> None:
             customer["delinquent"] = False
 
 
+def payment_processing(world: World, invoice: Object) -> None:
+    """A bank was asked: the subscription begins, and its invoice stays open until the bank has answered."""
+    invoice["attempted"] = True
+    subscription = subscription_of(world, invoice)
+    if subscription is not None and subscription["status"] == "incomplete":
+        with world.updating(subscription, "customer.subscription.updated"):
+            subscription["status"] = "active"
+
+
 def payment_failed(world: World, invoice: Object) -> None:
     """A renewal that fails makes the subscription past due; a first payment leaves it incomplete."""
     subscription = subscription_of(world, invoice)

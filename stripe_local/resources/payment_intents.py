@@ -3,7 +3,7 @@
 from stripe_local.errors import StripeError, invalid, malformed
 from stripe_local.parameters import Params
 from stripe_local.render import INCLUDABLE, page, render
-from stripe_local.resources import catalog, collection, payment_methods, payments
+from stripe_local.resources import balance, bank_debits, catalog, collection, payment_methods, payments
 from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import inside
@@ -111,6 +111,7 @@ def _confirm(world: World, intent: Object, params: Params) -> Object:
         )
     method = payment_methods.resolve(world, given)
     _check_owner(method, intent.get("customer"))
+    bank_debits.check_currency(payment_methods.card_of(method), intent["currency"])
     error = payments.confirm(world, intent, method, off_session=bool(params.get("off_session")))
     finish(world, intent, method)
     if error is not None:
@@ -131,7 +132,7 @@ def _confirm(world: World, intent: Object, params: Params) -> Object:
 
 def finish(world: World, intent: Object, method: Object | None = None) -> None:
     """What follows a payment: the method is kept if it should be, the invoice is brought up to date."""
-    paid = intent["status"] in ("succeeded", "requires_capture")
+    paid = intent["status"] in ("processing", "succeeded", "requires_capture")
     keep = intent.get("setup_future_usage") and intent.get("customer")
     if paid and keep and method is not None and not method.get("customer"):
         payment_methods.attach_to(world, method, intent["customer"])
@@ -172,11 +173,8 @@ def capture(world: World, params: Params, identifier: str) -> Object:
             "The amount to capture is more than what was authorized.", "amount_to_capture", "amount_too_large"
         )
     charge = world.store.get("charge", intent["latest_charge"])
-    charge |= {
-        "captured": True,
-        "amount_captured": amount,
-        "balance_transaction": world.store.new_id("balance_transaction"),
-    }
+    charge |= {"captured": True, "amount_captured": amount}
+    charge["balance_transaction"] = balance.of_charge(world, charge, amount)
     intent |= {"status": "succeeded", "amount_received": amount, "amount_capturable": 0}
     merge_metadata(intent, params.get("metadata"))
     session = world.store.find("checkout.session", intent.get("_checkout_session"))
@@ -247,6 +245,7 @@ def capture_charge(world: World, params: Params, identifier: str) -> Object:
         capture(world, {"amount_to_capture": amount}, charge["payment_intent"])
         return charge
     charge |= {"captured": True, "amount_captured": amount}
+    charge["balance_transaction"] = balance.of_charge(world, charge, amount)
     world.emit("charge.captured", charge, {"captured": False, "amount_captured": 0})
     return charge
 

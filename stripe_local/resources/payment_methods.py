@@ -1,5 +1,7 @@
 """Payment methods: made, attached and detached; the magic names become fresh ones at each use."""
 
+from collections.abc import Callable
+
 from stripe_local.errors import StripeError, invalid, malformed, no_such
 from stripe_local.parameters import Params
 from stripe_local.render import listed
@@ -10,6 +12,8 @@ from stripe_local.values import inside, is_hash
 from stripe_local.world import World, merge_metadata, put
 
 EXPIRY_YEARS_AHEAD = 2
+# Type → what makes such a payment method of its parameters.
+MAKERS: dict[str, Callable[[World, str, Params], Object]] = {}
 
 
 def card_of(method: Object) -> TestCard:
@@ -17,7 +21,40 @@ def card_of(method: Object) -> TestCard:
     return BY_NUMBER[method["_number"]]
 
 
+def account_of(world: World, bank: TestCard, params: Params) -> Object:
+    """A bank account, verified."""
+    details: Object = {"country": bank.country, "fingerprint": _fingerprint(bank), "last4": bank.last4}
+    if bank.kind == "us_bank_account":
+        details = {
+            "account_holder_type": inside(params, bank.kind).get("account_holder_type", "individual"),
+            "account_type": inside(params, bank.kind).get("account_type", "checking"),
+            "bank_name": "STRIPE TEST BANK",
+            "fingerprint": _fingerprint(bank),
+            "last4": bank.last4,
+            "networks": {"preferred": "ach", "supported": ["ach"]},
+            "routing_number": inside(params, bank.kind).get("routing_number", "110000000"),
+        }
+    else:
+        details |= {"bank_code": bank.number[4:12], "branch_code": ""}
+    method = world.store.add(
+        "payment_method",
+        {
+            "allow_redisplay": params.get("allow_redisplay", "unspecified"),
+            "billing_details": billing_details(params.get("billing_details", {})),
+            "created": world.wall_time(),
+            "metadata": {},
+            "type": bank.kind,
+            bank.kind: details,
+            "_number": bank.number,
+        },
+    )
+    merge_metadata(method, params.get("metadata"))
+    return method
+
+
 def _make(world: World, card: TestCard, params: Params) -> Object:
+    if card.kind != "card":
+        return account_of(world, card, params)
     given = params.get("card")
     expiry: Params = given if is_hash(given) else {}
     year = 1970 + world.wall_time() // 31_556_952 + EXPIRY_YEARS_AHEAD
@@ -52,7 +89,7 @@ def _make(world: World, card: TestCard, params: Params) -> Object:
 
 def _fingerprint(card: TestCard) -> str:
     """The same for every payment method of one card number."""
-    number = int(card.number)
+    number = int(card.number) if card.kind == "card" else int.from_bytes(card.number.encode())
     letters = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
     text = ""
     while len(text) < 16:
@@ -68,16 +105,16 @@ def billing_details(given: Params) -> Object:
 
 
 def create(world: World, params: Params) -> Object:
-    """From a number, a token or another payment method. Cards only: the other types need a bank."""
+    """From a number, a token or another payment method: cards, and the bank accounts of `BANKS`."""
     kind = params.get("type") or ("card" if "card" in params else None)
     if "payment_method" in params:
         return resolve(world, params["payment_method"])
     if kind is None:
         raise malformed("Missing required param: type.", "type", "parameter_missing")
+    if kind in MAKERS:
+        return MAKERS[kind](world, kind, params)
     if kind != "card":
-        raise invalid(
-            f"The payment method type '{kind}' is not played by the local emulator: use a card.", "type"
-        )
+        raise invalid(f"The payment method type '{kind}' is not played by the local emulator.", "type")
     card: Params = inside(params, "card")
     if "token" in card:
         known = BY_NAME.get(card["token"])
@@ -130,7 +167,7 @@ def attach_to(world: World, method: Object, customer_id: str) -> Object:
             "Customer, and may not be used again.",
         )
     card = card_of(method)
-    if card.decline and not card.attaches:
+    if card.decline and not card.attaches and card.kind == "card":
         code, decline_code = card.decline
         details = {"decline_code": decline_code} if code == "card_declined" else {}
         raise StripeError(402, MESSAGES[decline_code], kind="card_error", code=code, **details)

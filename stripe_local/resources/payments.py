@@ -1,15 +1,20 @@
 """A payment intent and a payment method → a charge, its events, and what the test card does afterwards."""
 
+from collections.abc import Callable
 from typing import Any
 
 from stripe_local.errors import StripeError
 from stripe_local.render import render
-from stripe_local.resources import disputes, radar
+from stripe_local.resources import balance, disputes, radar
 from stripe_local.resources.cards import MESSAGES, TestCard
 from stripe_local.resources.payment_methods import card_of
 from stripe_local.store import Object
 from stripe_local.world import World
 
+# What begins a bank debit.
+DEBIT: list[Callable[[World, Object, Object, TestCard], None]] = []
+# An authorization that is not captured by then is given up.
+CAPTURE_WITHIN_SECONDS = 7 * 86_400
 RISK_SCORES = {"normal": 18, "elevated": 68, "highest": 92}
 STATEMENT_DESCRIPTOR = "LOCAL STRIPE"
 
@@ -54,7 +59,7 @@ def outcome(world: World, card: TestCard, intent: Object) -> Object:
             "seller_message": "Stripe blocked this payment as too risky.",
             "type": "blocked",
         }
-    if card.decline:
+    if card.decline and card.kind == "card":
         code, decline_code = card.decline
         return risk | {
             "advice_code": "try_again_later" if decline_code == "insufficient_funds" else "do_not_try_again",
@@ -82,16 +87,13 @@ def outcome(world: World, card: TestCard, intent: Object) -> Object:
 def _new_charge(world: World, intent: Object, method: Object, result: Object) -> Object:
     card, succeeded = card_of(method), result["type"] in ("authorized", "manual_review")
     manual = intent["capture_method"] == "manual"
-    shown: Object = method["card"]
+    waits = card.kind != "card"
     charge = world.store.add(
         "charge",
         {
             "amount": intent["amount"],
             "amount_captured": 0 if manual or not succeeded else intent["amount"],
             "amount_refunded": 0,
-            "balance_transaction": world.store.new_id("balance_transaction")
-            if succeeded and not manual
-            else None,
             "billing_details": method["billing_details"],
             "calculated_statement_descriptor": STATEMENT_DESCRIPTOR,
             "captured": succeeded and not manual,
@@ -103,42 +105,56 @@ def _new_charge(world: World, intent: Object, method: Object, result: Object) ->
             "fraud_details": {},
             "metadata": dict(intent["metadata"]),
             "outcome": result,
-            "paid": succeeded,
+            "paid": succeeded and not waits,
             "payment_intent": intent["id"],
             "payment_method": method["id"],
-            "payment_method_details": {
-                "type": "card",
-                "card": {
-                    "amount_authorized": intent["amount"] if succeeded else None,
-                    "authorization_code": f"{world.store.random.randrange(10**6):06}" if succeeded else None,
-                    "brand": shown["brand"],
-                    "checks": {"cvc_check": "pass"},
-                    "country": shown["country"],
-                    "exp_month": shown["exp_month"],
-                    "exp_year": shown["exp_year"],
-                    "extended_authorization": {"status": "disabled"},
-                    "fingerprint": shown["fingerprint"],
-                    "funding": shown["funding"],
-                    "incremental_authorization": {"status": "unavailable"},
-                    "last4": shown["last4"],
-                    "multicapture": {"status": "unavailable"},
-                    "network": shown["brand"],
-                    "network_token": {"used": False},
-                    "overcapture": {"maximum_amount_capturable": intent["amount"], "status": "unavailable"},
-                    "regulated_status": "unregulated",
-                },
-            },
+            "payment_method_details": _details(world, intent, method, succeeded=succeeded),
             "receipt_email": intent.get("receipt_email"),
             "refunded": False,
             "statement_descriptor": intent.get("statement_descriptor"),
-            "status": "succeeded" if succeeded else "failed",
+            "status": "pending" if waits and succeeded else "succeeded" if succeeded else "failed",
             "transfer_group": intent.get("transfer_group"),
             "_number": card.number,
         },
     )
+    if charge["captured"] and not waits:
+        charge["balance_transaction"] = balance.of_charge(world, charge, charge["amount"])
     if succeeded:
         charge["receipt_url"] = f"{world.base_url}/receipts/{charge['id']}"
     return charge
+
+
+def _details(world: World, intent: Object, method: Object, *, succeeded: bool) -> Object:
+    """What the charge says of the card or the account."""
+    kind: str = method["type"]
+    shown: Object = method[kind]
+    if kind != "card":
+        keys = ("account_holder_type", "account_type", "bank_code", "bank_name", "branch_code", "country",
+                "fingerprint", "last4", "routing_number")  # fmt: skip
+        known = {key: shown[key] for key in keys if key in shown}
+        return {"type": kind, kind: known | {"mandate": f"mandate_{world.store.token(24)}"}}
+    return {
+        "type": "card",
+        "card": {
+            "amount_authorized": intent["amount"] if succeeded else None,
+            "authorization_code": f"{world.store.random.randrange(10**6):06}" if succeeded else None,
+            "brand": shown["brand"],
+            "checks": {"cvc_check": "pass"},
+            "country": shown["country"],
+            "exp_month": shown["exp_month"],
+            "exp_year": shown["exp_year"],
+            "extended_authorization": {"status": "disabled"},
+            "fingerprint": shown["fingerprint"],
+            "funding": shown["funding"],
+            "incremental_authorization": {"status": "unavailable"},
+            "last4": shown["last4"],
+            "multicapture": {"status": "unavailable"},
+            "network": shown["brand"],
+            "network_token": {"used": False},
+            "overcapture": {"maximum_amount_capturable": intent["amount"], "status": "unavailable"},
+            "regulated_status": "unregulated",
+        },
+    }
 
 
 def confirm(
@@ -186,19 +202,40 @@ def charge_now(world: World, intent: Object, method: Object) -> StripeError | No
     if result["type"] in ("issuer_declined", "blocked"):
         code, decline_code = card.decline or ("card_declined", "fraudulent")
         return _fail(world, intent, method, code, decline_code, result)
+    if card.kind not in intent["payment_method_types"]:
+        intent["payment_method_types"] = [*intent["payment_method_types"], card.kind]
     charge = _new_charge(world, intent, method, result)
     intent["latest_charge"] = charge["id"]
     if intent.get("setup_future_usage") == "off_session":
         method["_set_up"] = True
+    if card.kind != "card":
+        DEBIT[0](world, intent, charge, card)
+        return None
     if intent["capture_method"] == "manual":
         intent |= {"status": "requires_capture", "amount_capturable": intent["amount"]}
         world.emit("charge.succeeded", charge)
         world.emit("payment_intent.amount_capturable_updated", intent)
+        at = world.wall_time() + CAPTURE_WITHIN_SECONDS
+        world.schedule(None, at, lambda: _expire(world, intent, charge))
         return None
     intent |= {"status": "succeeded", "amount_received": intent["amount"]}
     world.emit("charge.succeeded", charge)
     world.emit("payment_intent.succeeded", intent)
     return None
+
+
+def _expire(world: World, intent: Object, charge: Object) -> None:
+    if intent["status"] != "requires_capture":
+        return
+    charge |= {"refunded": True, "amount_refunded": charge["amount"]}
+    intent |= {
+        "status": "canceled",
+        "amount_capturable": 0,
+        "canceled_at": world.wall_time(),
+        "cancellation_reason": "automatic",
+    }
+    world.emit("charge.expired", charge)
+    world.emit("payment_intent.canceled", intent)
 
 
 def bare_charge(world: World, order: Object, method: Object) -> Object:
@@ -235,6 +272,8 @@ def _after_charge(world: World, charge: Object) -> None:
         radar.open_review(world, charge, "rule")
     elif after == "inquiry":
         disputes.open_dispute(world, charge, "fraudulent", inquiry=True)
+    elif after == "taken back":
+        disputes.finish(world, disputes.open_dispute(world, charge, "debit_not_authorized"), "lost")
     elif after.startswith("dispute:"):
         disputes.open_dispute(world, charge, after.removeprefix("dispute:"))
 

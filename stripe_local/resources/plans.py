@@ -61,6 +61,7 @@ def delete(world: World, params: Params, identifier: str) -> Object:
     price = _recurring_price(world, identifier)
     world.store.remove("price", identifier)
     world.store.tables.setdefault("deleted_price", {})[identifier] = price
+    world.emit("price.deleted", price)
     world.events.emit("plan.deleted", shown(world, price))
     return deleted("plan", identifier)
 

@@ -2,7 +2,7 @@
 
 from stripe_local.errors import invalid, malformed
 from stripe_local.parameters import Params
-from stripe_local.resources import radar
+from stripe_local.resources import balance, radar
 from stripe_local.resources.payment_methods import card_of
 from stripe_local.store import Object
 from stripe_local.world import World, merge_metadata
@@ -39,19 +39,11 @@ def make(world: World, charge: Object, amount: int, params: Params) -> Object:
         "refund",
         {
             "amount": amount,
-            "balance_transaction": world.store.new_id("balance_transaction"),
             "charge": charge["id"],
             "created": world.now(world.clock_of(charge.get("customer"))),
             "currency": charge["currency"],
             "customer": charge.get("customer"),
-            "destination_details": {
-                "type": "card",
-                "card": {
-                    "reference_status": "pending",
-                    "reference_type": "acquirer_reference_number",
-                    "type": "refund",
-                },
-            },
+            "destination_details": _destination(charge),
             "metadata": {},
             "payment_intent": charge.get("payment_intent"),
             "payment_method": charge.get("payment_method"),
@@ -60,10 +52,13 @@ def make(world: World, charge: Object, amount: int, params: Params) -> Object:
         },
     )
     merge_metadata(refund, params.get("metadata"))
+    is_card = charge["payment_method_details"]["type"] == "card"
+    kind = "refund" if is_card else "payment_refund"
+    refund["balance_transaction"] = balance.record(world, kind, refund, -amount)["id"]
     _book(world, charge, amount)
     world.emit("refund.created", refund)
     world.emit("charge.refunded", charge, {"amount_refunded": charge["amount_refunded"] - amount})
-    if behaviour != "pending":
+    if behaviour != "pending" and is_card:
         _name_reference(world, refund)
     if charge["refunded"]:
         radar.settle_warnings(world, charge)
@@ -73,6 +68,19 @@ def make(world: World, charge: Object, amount: int, params: Params) -> Object:
     if behaviour != "succeeded":
         world.schedule(None, world.wall_time() + SETTLE_SECONDS, lambda: settle(world, refund, behaviour))
     return refund
+
+
+def _destination(charge: Object) -> Object:
+    kind: str = charge["payment_method_details"]["type"]
+    if kind != "card":
+        name = "us_bank_transfer" if kind == "us_bank_account" else "eu_bank_transfer"
+        return {"type": name, name: {"reference_status": "pending"}}
+    reference = {
+        "reference_status": "pending",
+        "reference_type": "acquirer_reference_number",
+        "type": "refund",
+    }
+    return {"type": "card", "card": reference}
 
 
 def _name_reference(world: World, refund: Object) -> None:
@@ -133,8 +141,10 @@ def settle(world: World, refund: Object, behaviour: str) -> None:
     refund |= {
         "status": "failed",
         "failure_reason": "expired_or_canceled_card",
-        "failure_balance_transaction": world.store.new_id("balance_transaction"),
     }
+    refund["failure_balance_transaction"] = balance.record(world, "refund_failure", refund, refund["amount"])[
+        "id"
+    ]
     _book(world, charge, -refund["amount"])
     world.emit("refund.updated", refund, previous)
     world.emit("refund.failed", refund)

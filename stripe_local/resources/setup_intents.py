@@ -68,7 +68,7 @@ def confirm(world: World, params: Params, identifier: str, *, authenticated: boo
     card = payment_methods.card_of(method)
     if params.get("return_url"):
         intent["_return_url"] = params["return_url"]
-    if card.decline and not card.attaches:
+    if card.decline and not card.attaches and card.kind == "card":
         raise _declined(world, intent, method, *card.decline)
     if card.authentication != "never" and not authenticated:
         intent["status"] = "requires_action"

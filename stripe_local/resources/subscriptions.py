@@ -201,7 +201,7 @@ def _discard(world: World, subscription: Object) -> None:
 def _refuse_decline(world: World, subscription: Object, method: Object | None) -> None:
     """error_if_incomplete: 402 and no subscription when the card would not pay."""
     card = payment_methods.card_of(method) if method else None
-    if card and (card.decline or card.authentication == "always"):
+    if card and card.kind == "card" and (card.decline or card.authentication == "always"):
         code, decline_code = card.decline or ("subscription_payment_intent_requires_action", "")
         _discard(world, subscription)
         details: dict[str, Any] = {"decline_code": decline_code} if code == "card_declined" else {}

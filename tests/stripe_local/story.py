@@ -21,6 +21,9 @@ def tell(local: Any) -> None:
     _checkout(local, c, monthly, pack)
     _clock(local, c, monthly)
     _pages(c, customer, monthly)
+    _schedules(local, c, monthly, yearly)
+    _taxes(local, c, monthly, pack)
+    _debits(local, c)
 
 
 def _catalog(c: Any, monthly: Any) -> None:
@@ -241,3 +244,69 @@ def _pages(c: Any, customer: Any, monthly: Any) -> None:
         }
     )
     c.billing_portal.sessions.create({"customer": customer.id, "return_url": "http://127.0.0.1/account"})
+
+
+def _schedules(local: Any, c: Any, monthly: Any, yearly: Any) -> None:
+    clock = c.test_helpers.test_clocks.create({"frozen_time": int(time.time())}).id
+    customer = local.customer(test_clock=clock)
+    order = {"customer": customer.id, "items": [{"price": monthly.id}]}
+    sub = c.subscriptions.create(order | {"billing_cycle_anchor_config": {"day_of_month": 31}})
+    schedule = c.subscription_schedules.create({"from_subscription": sub.id})
+    now = schedule.phases[0]
+    phases = [
+        {"items": [{"price": monthly.id}], "start_date": now.start_date, "end_date": now.end_date},
+        {"items": [{"price": yearly.id}], "metadata": {"a": "b"}},
+    ]
+    c.subscription_schedules.update(schedule.id, {"phases": phases, "metadata": {"c": "d"}})
+    c.subscription_schedules.release(schedule.id)
+    later = {
+        "customer": customer.id,
+        "start_date": now.end_date,
+        "phases": [{"items": [{"price": monthly.id}]}],
+    }
+    c.subscription_schedules.cancel(c.subscription_schedules.create(later).id)
+    method = c.payment_methods.attach("pm_card_chargeCustomerFail", {"customer": customer.id})
+    change = {"items": [{"id": sub["items"].data[0].id, "price": yearly.id}]}
+    c.subscriptions.update(sub.id, {"default_payment_method": method.id})
+    c.subscriptions.update(sub.id, change | {"payment_behavior": "pending_if_incomplete"})
+
+
+def _taxes(local: Any, c: Any, monthly: Any, pack: Any) -> None:
+    customer = local.customer(address={"country": "DE"}, tax_id_data=[{"type": "ch_vat", "value": "CHE-1"}])
+    rate = c.tax_rates.create({"display_name": "VAT", "percentage": 20, "inclusive": False, "country": "GB"})
+    c.tax_rates.update(rate.id, {"description": "Value added"})
+    order = {"customer": customer.id, "items": [{"price": monthly.id, "tax_rates": [rate.id]}]}
+    one = {"price": pack.id, "tax_rates": [rate.id]}
+    billed = c.subscriptions.create(order | {"add_invoice_items": [one], "default_tax_rates": [rate.id]})
+    line = c.invoices.retrieve(billed.latest_invoice).lines.data[0].id
+    credited = {"type": "invoice_line_item", "invoice_line_item": line, "amount": 100}
+    c.credit_notes.create({"invoice": billed.latest_invoice, "lines": [credited], "credit_amount": 120})
+    c.subscriptions.create(order | {"items": [{"price": monthly.id}], "automatic_tax": {"enabled": True}})
+    for price, mode in ((pack, "payment"), (monthly, "subscription")):
+        session = c.checkout.sessions.create(
+            {
+                "mode": mode,
+                "customer": customer.id,
+                "line_items": [{"price": price.id, "quantity": 1}],
+                "automatic_tax": {"enabled": True},
+                "tax_id_collection": {"enabled": True},
+                "customer_update": {"address": "auto", "name": "auto"},
+                "consent_collection": {"terms_of_service": "required"},
+                "success_url": "http://127.0.0.1/ok",
+            }
+        )
+        local.control(f"checkout_sessions/{session.id}/complete", {"address": {"country": "FR"}})
+
+
+def _debits(local: Any, c: Any) -> None:
+    def pay(method: str, currency: str) -> str:
+        order = {"amount": 900, "currency": currency, "payment_method": method, "confirm": True}
+        return c.payment_intents.create(order).id
+
+    anna = {"name": "Anna", "email": "anna@example.com"}
+    sepa = {"type": "sepa_debit", "sepa_debit": {"iban": "DE89370400440532013000"}, "billing_details": anna}
+    paid = pay(c.payment_methods.create(sepa).id, "eur")
+    local.control(f"payment_intents/{paid}/settle", {"succeeds": True})
+    c.refunds.create({"payment_intent": paid, "amount": 100})
+    local.control(f"charges/{c.payment_intents.retrieve(paid).latest_charge}/dispute")
+    local.control(f"payment_intents/{pay('pm_usBankAccount_processing', 'usd')}/settle", {"succeeds": False})

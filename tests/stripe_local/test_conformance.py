@@ -18,6 +18,7 @@ EVENTS_OF_THE_STORY = {
     "charge.dispute.closed",
     "charge.dispute.created",
     "charge.failed",
+    "charge.pending",
     "charge.refunded",
     "charge.succeeded",
     "charge.updated",
@@ -33,6 +34,7 @@ EVENTS_OF_THE_STORY = {
     "customer.subscription.created",
     "customer.subscription.deleted",
     "customer.subscription.paused",
+    "customer.tax_id.created",
     "customer.subscription.resumed",
     "customer.subscription.trial_will_end",
     "customer.subscription.updated",
@@ -50,6 +52,7 @@ EVENTS_OF_THE_STORY = {
     "payment_intent.canceled",
     "payment_intent.created",
     "payment_intent.payment_failed",
+    "payment_intent.processing",
     "payment_intent.requires_action",
     "payment_intent.succeeded",
     "payment_link.created",
@@ -65,6 +68,12 @@ EVENTS_OF_THE_STORY = {
     "review.closed",
     "review.opened",
     "setup_intent.succeeded",
+    "subscription_schedule.canceled",
+    "subscription_schedule.created",
+    "subscription_schedule.released",
+    "subscription_schedule.updated",
+    "tax_rate.created",
+    "tax_rate.updated",
     "test_helpers.test_clock.ready",
 }
 
@@ -73,6 +82,7 @@ def _listed(local: Local) -> list[dict[str, Any]]:
     """Everything the API lists, page by page."""
     found: list[dict[str, Any]] = []
     for kind in (
+        "balance_transactions",
         "billing_portal/configurations",
         "charges",
         "checkout/sessions",
@@ -95,7 +105,9 @@ def _listed(local: Local) -> list[dict[str, Any]]:
         "refunds",
         "reviews",
         "setup_intents",
+        "subscription_schedules",
         "subscriptions",
+        "tax_rates",
         "test_helpers/test_clocks",
         "webhook_endpoints",
     ):

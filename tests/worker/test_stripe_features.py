@@ -288,3 +288,97 @@ def test_configured_anchor_shortens_the_first_month_and_its_credits(tale: Tale) 
     assert tale.balance == 96  # 10 of the 31 days that end on 11 April
     tale.wait(11)
     assert tale.balance == 396
+
+
+def debtor(tale: Tale, account: str) -> None:
+    """The customer pays by bank debit from now on."""
+    pay_with(tale, f"pm_usBankAccount_{account}")
+
+
+def test_month_paid_by_bank_debit_comes_when_the_bank_has_paid(tale: Tale) -> None:
+    debtor(tale, "success")
+    subscription = tale.subscribe(tale.plan(1000, 100))
+    assert (subscription["status"], tale.balance) == ("active", 0)
+    tale.wait(3)
+    assert tale.balance == 0
+    tale.wait(1)
+    assert tale.balance == 100
+    tale.wait(30)  # the second month's debit is on its way
+    assert tale.balance == 100
+    tale.wait(2)
+    assert tale.balance == 200
+
+
+def test_month_whose_bank_debit_is_refused_never_comes(tale: Tale) -> None:
+    debtor(tale, "insufficientFunds")
+    tale.subscribe(tale.plan(1000, 100))
+    tale.wait(5)
+    assert tale.balance == 0
+    debtor(tale, "success")
+    (invoice,) = tale.stripe.world.store.all("invoice")
+    tale.stripe.post(f"invoices/{invoice['id']}/pay")
+    tale.wait(5)
+    assert tale.balance == 100
+
+
+def test_bank_debit_that_is_taken_back_takes_the_credits_along(tale: Tale) -> None:
+    debtor(tale, "success")
+    tale.subscribe(tale.plan(1000, 100))
+    tale.wait(5)
+    assert tale.balance == 100
+    tale.stripe.control("charges/{identifier}/dispute", charge_of(tale), reason="debit_not_authorized")
+    assert tale.credits() == (100, 0)
+    (dispute,) = tale.stripe.world.store.all("dispute")
+    tale.stripe.control("disputes/{identifier}/decide", dispute["id"], status="lost")
+    assert tale.credits() == (0, 0)
+
+
+@pytest.mark.parametrize(("account", "expected"), [("success", 500), ("noAccount", 0), ("dispute", 0)])
+def test_pack_bought_by_bank_debit_comes_with_the_banks_answer(
+    tale: Tale, account: str, expected: int
+) -> None:
+    price = tale.price(1000, None, metadata={"pack_credits": 500})
+    session = tale.stripe.post(
+        "checkout/sessions",
+        mode="payment",
+        customer=tale.customer,
+        line_items=[{"price": price, "quantity": 1}],
+        success_url="https://app.example",
+    )
+    done = tale.stripe.control(
+        "checkout_sessions/{identifier}/complete", session["id"], payment_method=f"pm_usBankAccount_{account}"
+    )
+    assert done["payment_status"] == "unpaid"
+    assert tale.balance == 0
+    tale.wait(5)
+    assert tale.balance == expected
+
+
+def test_pack_that_is_authorized_comes_when_it_is_captured_by_what_was_captured(tale: Tale) -> None:
+    price = tale.price(1000, None, metadata={"pack_credits": 500})
+    session = tale.stripe.post(
+        "checkout/sessions",
+        mode="payment",
+        customer=tale.customer,
+        line_items=[{"price": price, "quantity": 1}],
+        payment_intent_data={"capture_method": "manual"},
+        success_url="https://app.example",
+    )
+    done = tale.stripe.control("checkout_sessions/{identifier}/complete", session["id"])
+    assert tale.balance == 0
+    tale.stripe.post(f"payment_intents/{done['payment_intent']}/capture", amount_to_capture=600)
+    assert tale.balance == 300
+
+
+def test_plan_whose_price_is_deleted_is_off_sale_and_what_was_paid_stays(tale: Tale) -> None:
+    kept, gone = tale.plan(1000, 100), tale.plan(2000, 200)
+    tale.subscribe(kept)
+    assert tale.balance == 100
+    tale.stripe.control("prices/{identifier}/delete", gone)
+    tale.tell()
+    on_sale = "select active from billing.plans where stripe_price_id = %s"
+    assert [tale.project.shop.value(on_sale, price) for price in (kept, gone)] == [True, False]
+    tale.stripe.delete(f"plans/{kept}")
+    tale.wait(31)
+    assert tale.balance == 200
+    assert tale.project.shop.value(on_sale, kept) is False
