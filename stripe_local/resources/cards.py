@@ -157,6 +157,7 @@ BANKS = {
         _account("000000000009", after="stays", name="processing"),
     )
 }
-BY_NAME = {f"{prefix}_{name}": card for card in CARDS for name in card.names for prefix in ("pm", "tok")}
-BY_NAME |= {f"pm_{name}": bank for bank in BANKS.values() for name in bank.names}
+BY_NAME = {f"{prefix}_{name}": card for card in CARDS for name in card.names for prefix in ("pm", "tok")} | {
+    f"pm_{name}": bank for bank in BANKS.values() for name in bank.names
+}
 BY_NUMBER = {card.number: card for card in CARDS} | BANKS

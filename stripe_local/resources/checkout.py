@@ -2,18 +2,25 @@
 
 from typing import Any
 
-from stripe_local.errors import invalid, malformed
+from stripe_local.errors import invalid, malformed, missing_parameter
 from stripe_local.parameters import Params
 from stripe_local.render import INCLUDABLE, complete, listed, page
 from stripe_local.resources import line_items, taxes
 from stripe_local.resources.common import matching
-from stripe_local.state import State
+from stripe_local.state import ACCOUNT_NAME, State
 from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.world import World, merge_metadata, put
 
 LIFETIME_SECONDS = 86_400
 SHORTEST_SECONDS, LONGEST_SECONDS = 30 * 60, 86_400
+BRANDING = {
+    "background_color": "#ffffff",
+    "border_style": "rounded",
+    "button_color": "#0074d4",
+    "display_name": ACCOUNT_NAME,
+    "font_family": "default",
+}
 ECHOED = (
     "allow_promotion_codes",
     "billing_address_collection",
@@ -163,6 +170,8 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
         "_trial": data.get("trial_period_days") or data.get("trial_end"),
     }
     put(fields, params, *ECHOED)
+    if "branding_settings" in fields:
+        fields["branding_settings"] = BRANDING | fields["branding_settings"]
     fields["custom_fields"] = [custom_field(field) for field in each(params, "custom_fields")]
     for name, text in inside(params, "custom_text").items():
         fields["custom_text"][name] = text or None
@@ -183,6 +192,8 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
 
 def custom_field(field: Object) -> Object:
     """A custom field on the page, still to be filled in."""
+    if field["type"] == "dropdown" and not inside(field, "dropdown").get("options"):
+        raise missing_parameter("custom_fields[dropdown][options]")
     return {"optional": False, **field, field["type"]: {**(field.get(field["type"]) or {}), "value": None}}
 
 

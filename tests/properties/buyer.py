@@ -177,6 +177,7 @@ class Buyer:
             subscription = self._one(which)
             more = {"trial_end": "now"} if end_trial and subscription["status"] == "trialing" else {}
             self.refundable = None
+            self._release(subscription)
             self.stripe.post(
                 f"subscriptions/{subscription['id']}",
                 items=[{"id": subscription["_items"][0], **changes}],
@@ -184,12 +185,39 @@ class Buyer:
                 **more,
             )
 
+    def plan_change(self, which: int, plan: int, seats: int = 1) -> None:
+        """What the portal does with a downgrade where it waits for the end of the period: a schedule of two phases."""
+        with self._act(f"plans a change of subscription {which} to plan {plan}, {seats} seats"):
+            subscription = self._one(which)
+            self.refundable = None
+            self._release(subscription)
+            schedule = self.stripe.post("subscription_schedules", from_subscription=subscription["id"])
+            (current,) = schedule["phases"]
+            kept = {key: current[key] for key in ("start_date", "end_date")}
+            held = [{key: item[key] for key in ("price", "quantity")} for item in current["items"]]
+            wanted = {"price": self.offers.plans[plan], "quantity": seats}
+            phases = [{**kept, "items": held}, {"items": [wanted], "proration_behavior": "none"}]
+            self.stripe.post(
+                f"subscription_schedules/{schedule['id']}", phases=phases, proration_behavior="none"
+            )
+
+    def keep_plan(self, which: int) -> None:
+        """What was planned is called off."""
+        with self._act(f"keeps the plan of subscription {which}"):
+            self._release(self._one(which))
+
+    def _release(self, subscription: Object) -> None:
+        """The portal releases a schedule before anything else is chosen."""
+        if subscription.get("schedule"):
+            self.stripe.post(f"subscription_schedules/{subscription['schedule']}/release")
+
     def cancel(self, which: int, how: str) -> None:
         """now, prorated (the credit waits for an invoice), invoiced, at the period's end; or not at all: resume."""
         with self._act(f"cancels subscription {which}: {how}"):
             subscription = self._one(which)
             path = f"subscriptions/{subscription['id']}"
             self.refundable = None
+            self._release(subscription)
             if how in ("period end", "resume"):
                 self.stripe.post(path, cancel_at_period_end=how == "period end")
             else:

@@ -190,6 +190,18 @@ class CheapestBuyer(RuleBasedStateMachine):
         self.do("change", which=which, plan=self.plan(number), behavior=behavior, end_trial=end_trial)
 
     @precondition(is_subscribed)
+    @rule(which=ANY, number=ANY, seats=st.sampled_from([1, 1, SEATS_MAX]), spends_first=st.booleans())
+    def plans_a_change(self, which: int, number: int, seats: int, spends_first: bool) -> None:
+        if spends_first:
+            self.do("spend")
+        self.do("plan_change", which=which, plan=self.plan(number), seats=seats)
+
+    @precondition(is_subscribed)
+    @rule(which=ANY)
+    def keeps_the_plan(self, which: int) -> None:
+        self.do("keep_plan", which=which)
+
+    @precondition(is_subscribed)
     @rule(which=ANY, seats=st.integers(1, SEATS_MAX), behavior=st.sampled_from(BEHAVIORS))
     def changes_the_seats(self, which: int, seats: int, behavior: str) -> None:
         self.do("take_seats", which=which, seats=seats, behavior=behavior)

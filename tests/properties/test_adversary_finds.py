@@ -261,3 +261,26 @@ def test_a_free_plan_is_not_for_sale_again_within_its_month(market: Callable[...
 def test_machine_finds_the_exploit_by_itself(market: Callable[..., Market], name: str) -> None:
     with pytest.raises(Minted):
         play(market(*EXPLOITS[name].broken), int(os.environ["ADVERSARY_EXAMPLES"]), is_random=True)
+
+
+def test_portal_schedule_gives_each_month_what_it_was_paid_for(market: Callable[..., Market]) -> None:
+    """Downgrades that wait for the period's end, called off, planned again, to a year and to nothing."""
+    prices = PriceList((FREE, PRO, Plan(1, 20_000, 1000, "year"), Plan(2, 1000, 100)))
+    with market().buyer(prices, BIRTHDAY) as buyer:
+        buyer.check_out(1)
+        buyer.spend()
+        buyer.plan_change(0, 3)
+        buyer.keep_plan(0)
+        buyer.plan_change(0, 3, seats=2)
+        buyer.wait(30 * DAY)
+        buyer.spend()
+        buyer.plan_change(0, 2)
+        buyer.wait(10 * DAY)
+        buyer.change(0, 1, "always_invoice")
+        buyer.plan_change(0, 0)
+        buyer.wait(31 * DAY)
+        buyer.plan_change(0, 2)
+        buyer.wait(40 * DAY)
+        buyer.cancel(0, "prorated")
+        assert not any("refused" in act for act in buyer.acts)
+        assert buyer.entitlement_discrepancies() == []
