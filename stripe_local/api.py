@@ -149,7 +149,7 @@ class Api:
 
     def _run(self, operation: str, ids: list[str], request: Request, version: str) -> Answer:
         given = forms.decode("&".join(part for part in (request.query, request.body) if part))
-        also = older_parameters(operation, request.headers.get("stripe-version"), given)
+        also = older_parameters(self.world, operation, request.headers.get("stripe-version"), given)
         # Checkout's own page calls undocumented endpoints: their parameters are not checked.
         documented = operation in OPERATIONS
         params = parameters.typed(OPERATIONS[operation], given, also) if documented else given

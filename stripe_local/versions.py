@@ -271,10 +271,23 @@ def plan_of(price: Object) -> Object:
     }
 
 
+def _count_iterations(state: State, phase: Any) -> None:
+    """A phase said how often its first price is billed; now it says how long it lasts."""
+    if not is_hash(phase) or "iterations" not in phase:
+        return
+    items: Object = inside(phase, "items")
+    first = inside(items, min(items, default=""))
+    price = state.store.find("price", first.get("price") or first.get("plan")) or {}
+    recurring: Object = price.get("recurring") or {"interval": "month", "interval_count": 1}
+    times = phase.pop("iterations")
+    count = recurring["interval_count"] * int(times) if str(times).isdecimal() else times
+    phase["duration"] = {"interval": recurring["interval"], "interval_count": str(count)}
+
+
 _WITHOUT_TYPES = ("POST /v1/checkout/sessions", "POST /v1/payment_intents", "POST /v1/setup_intents")
 
 
-def older_parameters(operation: str, version: str | None, given: Object) -> frozenset[str]:
+def older_parameters(state: State, operation: str, version: str | None, given: Object) -> frozenset[str]:
     """Rewrite parameters of older versions to today's; the names of those that are simply taken as well.
 
     A request that names no version comes from an account of unknown age: it may use the form of any version.
@@ -300,6 +313,9 @@ def older_parameters(operation: str, version: str | None, given: Object) -> froz
         also |= {"coupon"} & given.keys()
     if dated < CLOVER and operation == "POST /v1/promotion_codes" and "coupon" in given:
         given.setdefault("promotion", {"type": "coupon", "coupon": given.pop("coupon")})
+    if dated < CLOVER and operation.startswith("POST /v1/subscription_schedules"):
+        for phase in inside(given, "phases").values():
+            _count_iterations(state, phase)
     if (
         dated < ENDIVE
         and operation == "POST /v1/subscriptions/{}"

@@ -151,7 +151,14 @@ def intent_fields(session: Object, customer: Object | None) -> Object:
         "customer": customer["id"] if customer else None,
         "metadata": dict(inside(data, "metadata")),
     }
-    copied = ("capture_method", "description", "receipt_email", "setup_future_usage", "statement_descriptor")
+    copied = (
+        "capture_method",
+        "description",
+        "receipt_email",
+        "setup_future_usage",
+        "shipping",
+        "statement_descriptor",
+    )
     return fields | {key: data[key] for key in copied if key in data}
 
 

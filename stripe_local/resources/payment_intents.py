@@ -45,7 +45,7 @@ def create(world: World, params: Params) -> Object:
     if automatic:
         fields["automatic_payment_methods"] = {"allow_redirects": "always", "enabled": True, **automatic}
     if "payment_method_types" in params:
-        fields["automatic_payment_methods"] = None
+        fields |= {"automatic_payment_methods": None, "payment_method_types": params["payment_method_types"]}
     put(fields, params, "customer", *FIELDS)
     merge_metadata(fields, params.get("metadata"))
     if method is not None:
@@ -109,6 +109,8 @@ def _confirm(world: World, intent: Object, params: Params) -> Object:
             "payment method.",
             code="payment_intent_unexpected_state",
         )
+    if params.get("mandate_data"):
+        intent["_mandate"] = f"mandate_{world.store.token(24)}"
     method = payment_methods.resolve(world, given)
     _check_owner(method, intent.get("customer"))
     bank_debits.check_currency(payment_methods.card_of(method), intent["currency"])

@@ -132,7 +132,8 @@ def _details(world: World, intent: Object, method: Object, *, succeeded: bool) -
         keys = ("account_holder_type", "account_type", "bank_code", "bank_name", "branch_code", "country",
                 "fingerprint", "last4", "routing_number")  # fmt: skip
         known = {key: shown[key] for key in keys if key in shown}
-        return {"type": kind, kind: known | {"mandate": f"mandate_{world.store.token(24)}"}}
+        mandate: str = intent.get("_mandate") or f"mandate_{world.store.token(24)}"
+        return {"type": kind, kind: known | {"mandate": mandate}}
     return {
         "type": "card",
         "card": {

@@ -138,7 +138,7 @@ def phase_over(world: World, subscription: Object) -> None:
         _finish(world, schedule, subscription, "completed", "completed_at")
         lifecycle.end_subscription(world, subscription, "cancellation_requested")
     else:
-        _let_go(world, schedule, subscription)
+        _let_go(world, schedule, subscription, "completed")
 
 
 def _current(schedule: Object) -> int:
@@ -155,12 +155,13 @@ def _finish(world: World, schedule: Object, subscription: Object | None, status:
     world.emit(f"subscription_schedule.{status}", schedule)
 
 
-def _let_go(world: World, schedule: Object, subscription: Object | None) -> None:
+def _let_go(world: World, schedule: Object, subscription: Object | None, status: str) -> None:
+    """The subscription goes on by itself."""
     if subscription is not None:
         schedule["released_subscription"] = schedule.pop("subscription")
         with world.updating(subscription, "customer.subscription.updated"):
             subscription.pop("schedule", None)
-    _finish(world, schedule, subscription, "released", "released_at")
+    _finish(world, schedule, subscription, status, f"{status}_at")
 
 
 def update(world: World, params: Params, identifier: str) -> Object:
@@ -223,7 +224,7 @@ def _running(world: World, identifier: str, what: str) -> Object:
 def release(world: World, params: Params, identifier: str) -> Object:
     """The subscription goes on without it."""
     schedule = _running(world, identifier, "released")
-    _let_go(world, schedule, world.store.find("subscription", schedule.get("subscription")))
+    _let_go(world, schedule, world.store.find("subscription", schedule.get("subscription")), "released")
     return schedule
 
 

@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 import pytest
 from deno import find_deno_bin
 
-from tests.stripe_local.conftest import SECRET, Local
+from tests.stripe_local.conftest import SECRET, Local, until
 
 CLI = "@stripe/cli@1.52.0"
 TIMEOUT_SECONDS = 300
 
 # Every event of `stripe trigger`: those that are played make the event; the rest is about products that the emulator
-# leaves out (Issuing, Identity, Connect, quotes, schedules, payouts, tax, bank debits) and is not claimed.
+# leaves out (Issuing, Identity, Connect, quotes, payouts) and is not claimed. Three scripts about schedules (aborted,
+# completed, expiring) have nobody pay, or advance too little for what they are named after.
 TRIGGERS = [line.split() for line in Path(__file__).with_name("triggers.txt").read_text().splitlines()]
 PLAYED = [name for verdict, name in TRIGGERS if verdict == "played"]
 # Names of the CLI's own for a story rather than for an event: what they make instead.
@@ -73,6 +74,14 @@ def _run(cli: Path, home: Path, local: Local, *arguments: str) -> subprocess.Com
     )
 
 
+def _came(local: Local, event: str, before: int) -> bool:
+    """Of a bank debit a moment later."""
+    try:
+        return bool(until(lambda: len(local.events(event)) > before, 5))
+    except AssertionError:
+        return False
+
+
 @pytest.mark.node
 @pytest.mark.slow
 def test_the_stripe_cli_triggers_every_event_that_we_claim(
@@ -83,12 +92,13 @@ def test_the_stripe_cli_triggers_every_event_that_we_claim(
     ).stdout
     listed = helped.partition("Supported events:")[2].partition("Usage:")[0].split()
     assert sorted(listed) == sorted([*(name for _, name in TRIGGERS), *ALIASES])
+    local.control("settings", {"debit_seconds": 0})
     failed: dict[str, str] = {}
     for name in [*PLAYED, *ALIASES]:
         event = ALIASES.get(name, name)
         before = len(local.events(event))
         run = _run(stripe_cli, tmp_path, local, "trigger", name)
-        if run.returncode != 0 or len(local.events(event)) == before:
+        if run.returncode != 0 or not _came(local, event, before):
             failed[name] = run.stdout + run.stderr
     assert failed == {}
 

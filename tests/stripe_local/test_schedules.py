@@ -54,12 +54,12 @@ def test_later_phase_begins_with_the_renewal_that_bills_it(local: Local, clock: 
     assert _invoices(local, sub.id)[1:] == [("subscription_cycle", 2000)]
     local.advance(clock, end + 70 * DAY)
     over = local.client.subscription_schedules.retrieve(schedule.id)
-    assert (over.status, over.released_subscription, over.subscription) == ("released", sub.id, None)
+    assert (over.status, over.released_subscription, over.subscription) == ("completed", sub.id, None)
     running = local.client.subscriptions.retrieve(sub.id)
     assert (running.status, running.schedule, running["items"].data[0].price.id) == ("active", None, cheap.id)
     types = [kind for kind in local.event_types() if kind.startswith("subscription_schedule.")]
     assert types == [
-        f"subscription_schedule.{name}" for name in ("created", "updated", "updated", "expiring", "released")
+        f"subscription_schedule.{name}" for name in ("created", "updated", "updated", "expiring", "completed")
     ]
 
 
