@@ -1,5 +1,6 @@
 """Checkout's page: the chosen card → paid, 3-D Secure at the payer's bank, or the reason of a decline."""
 
+from typing import Any
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -25,7 +26,7 @@ def checkout_page(world: World) -> Endpoint:
         if ended := _ended(world, session):
             return ended
         if request.method == "POST":
-            given = dict(await form_of(request))
+            given = _typed_in(await form_of(request))
             try:
                 return _pay(world, session, given)
             except StripeError as problem:
@@ -63,6 +64,13 @@ def bank_page(world: World) -> Endpoint:
     return endpoint
 
 
+def _typed_in(form: dict[str, str]) -> dict[str, Any]:
+    """The fields of the form, with the address in one."""
+    address = {key: form[key].strip().upper() for key in ("country", "state") if form.get(key, "").strip()}
+    others = {key: value for key, value in form.items() if key not in ("country", "state")}
+    return {**others, "address": address} if address else others
+
+
 def _path(session: Object) -> str:
     return f"/c/pay/{quote(session['id'])}"
 
@@ -80,7 +88,7 @@ def _ended(world: World, session: Object) -> Response | None:
     return None
 
 
-def _pay(world: World, session: Object, given: dict[str, str]) -> Response:
+def _pay(world: World, session: Object, given: dict[str, Any]) -> Response:
     if checkout_authentication.is_needed(world, session, given):
         session["_challenge"] = given
         return RedirectResponse(f"{_path(session)}/authenticate", 303)
@@ -100,7 +108,7 @@ def _after(session: Object) -> Response:
 
 
 def _form(
-    world: World, session: Object, given: dict[str, str], error: str | None, status: int = 200
+    world: World, session: Object, given: dict[str, Any], error: str | None, status: int = 200
 ) -> Response:
     items = [
         item | {"every": every(inside(item["price"], "recurring"))}
@@ -115,4 +123,6 @@ def _form(
         given=given,
         error=error,
         promotion_code=session.get("_prefilled_code", ""),
+        asks_address=session["automatic_tax"]["enabled"]
+        or session.get("billing_address_collection") == "required",
     )

@@ -100,7 +100,15 @@ def _invoice(world: World) -> Endpoint:
             "currency": invoice["currency"],
             "customer": invoice["customer"],
         }
-        return page("checkout.jinja", session=shown, items=items, given=form, error=error, promotion_code="")
+        return page(
+            "checkout.jinja",
+            session=shown,
+            items=items,
+            given=form,
+            error=error,
+            promotion_code="",
+            asks_address=False,
+        )
 
     return endpoint
 
@@ -110,8 +118,10 @@ def _receipt(world: World) -> Endpoint:
         charge = world.store.find("charge", request.path_params["identifier"])
         if charge is None:
             return message("No such receipt", status=404)
-        card = inside(charge, "payment_method_details", "card")
-        paid = f"{money(charge['amount'], charge['currency'])} with {card['brand']} {card['last4']}"
+        details: Object = charge["payment_method_details"]
+        used: Object = details[details["type"]]
+        named = f"{used.get('brand', details['type'])} {used['last4']}"
+        paid = f"{money(charge['amount'], charge['currency'])} with {named}"
         return message("Receipt", f"{paid} on {day(charge['created'])}")
 
     return endpoint

@@ -156,7 +156,7 @@ def _finish(world: World, schedule: Object, subscription: Object | None, status:
 
 
 def _let_go(world: World, schedule: Object, subscription: Object | None, status: str) -> None:
-    """The subscription goes on by itself."""
+    """The subscription continues without a schedule."""
     if subscription is not None:
         schedule["released_subscription"] = schedule.pop("subscription")
         with world.updating(subscription, "customer.subscription.updated"):

@@ -41,6 +41,9 @@ def test_stripe_node_works_under_deno(local: Local) -> None:
     assert json.loads(run.stdout) == {
         "status": "active",
         "paid": "paid",
+        "tax": 400,
+        "schedule": "active",
+        "refused": "cash_balance",
         "types": local.event_types()[:-3][::-1],
         "declined": "generic_decline",
         "verified": "evt_1",

@@ -433,6 +433,22 @@ def test_the_portal_pauses_changes_the_plan_and_the_card(local: Local) -> None:
     assert local.client.subscriptions.retrieve(sub.id).status == "active"
 
 
+def test_checkouts_page_asks_for_the_country_and_bills_its_tax(local: Local) -> None:
+    session = local.client.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "line_items": [{"price": local.price(1000, None).id, "quantity": 1}],
+            "automatic_tax": {"enabled": True},
+            "success_url": "http://127.0.0.1/ok",
+        }
+    )
+    assert 'name="country"' in local.http.get(session.url).text
+    form = {"email": "a@example.com", "payment_method": "pm_card_visa", "country": "de"}
+    assert local.http.post(session.url, data=form).status_code == 303
+    paid = local.client.checkout.sessions.retrieve(session.id)
+    assert (paid.amount_total, paid.customer_details.address.country) == (1190, "DE")
+
+
 def test_the_portal_downgrades_at_the_end_of_the_period_by_a_schedule(local: Local) -> None:
     clock = local.client.test_helpers.test_clocks.create({"frozen_time": 1_800_000_000}).id
     customer, dear, cheap = local.customer(test_clock=clock), local.price(5000), local.price(2000)
