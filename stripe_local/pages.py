@@ -19,8 +19,8 @@ from stripe_local.resources import (
     setup_intents,
 )
 from stripe_local.resources.checkout_authentication import NOT_AUTHENTICATED
+from stripe_local.store import Object
 from stripe_local.templating import Endpoint, day, form_of, message, money, page
-from stripe_local.values import inside
 from stripe_local.world import World
 
 
