@@ -26,7 +26,8 @@ _TABLES = """
 """
 _SEQUENCES = "select oid::regclass::text from pg_class where relkind = 'S'"
 _CATALOGS = "select oid from pg_class where relkind = 'r' and not relisshared and oid < 16384"
-_WRITTEN = "select oid from unnest(%s::oid[]) as oid where pg_relation_size(oid) > 0"
+# A table of one page is as one without: the planner takes both for ten, and rows lie in the order of their writing.
+_LONG = "select oid from unnest(%s::oid[]) as oid where pg_relation_size(oid) > 8192"
 # Counts are sent when a session ends or is asked to; both has happened before this is read. What is rolled back counts
 # too: then a database is dropped that could have been kept.
 _OTHERS_THAN_ROWS = """
@@ -131,10 +132,15 @@ class _Copy:
         tables = self._keeper.execute(_TABLES).fetchall()
         self._tables = {oid: table for oid, table, _ in tables}
         self._rows = {table: self._read(table) for _, table, is_filled in tables if is_filled}
+        empty = (table for table in self._tables.values() if table not in self._rows)
+        filled = (f"select '{table}' where exists (select from {table})" for table in empty)
+        self._filled = " union all ".join(filled).encode()
         self._marks = self._mark()
         sequences = [name for (name,) in self._keeper.execute(_SEQUENCES)]
         values = (f"select '{name}', last_value, is_called from {name}" for name in sequences)
-        self._sequences = self._keeper.execute(" union all ".join(values).encode()).fetchall()
+        found = self._keeper.execute(" union all ".join(values).encode()).fetchall()
+        values = (f"setval('{name}', {value}, {is_called})" for name, value, is_called in found)
+        self._set_sequences = f"select {', '.join(values)}".encode()
         self._catalogs = [oid for (oid,) in self._keeper.execute(_CATALOGS)]
         self._others_than_rows = self._look_at_others_than_rows()
 
@@ -163,23 +169,25 @@ class _Copy:
         return self._keeper.execute(_OTHERS_THAN_ROWS, [self._catalogs]).fetchone()
 
     def _restore_rows(self) -> None:
-        written = self._keeper.execute(_WRITTEN, [list(self._tables)]).fetchall()
-        changed = {self._tables[oid] for (oid,) in written} - self._rows.keys()
+        changed = {table for (table,) in self._keeper.execute(self._filled)}
         changed |= {table for table, mark in self._mark().items() if mark != self._marks[table]}
         if changed:
             self._run("; ".join(f"delete from {table}" for table in sorted(changed)))
-            # Files are empty again, as in a copy: rows that are written next are read in the order of their writing.
-            self._run(f"vacuum {', '.join(sorted(changed))}")
-            self._keeper.execute(
-                _NEVER_VACUUMED, [[oid for oid, name in self._tables.items() if name in changed]]
-            )
+            self._shorten(changed)
             for table in sorted(changed & self._rows.keys()):
                 self._write(table)
             self._marks = self._mark()
+        self._keeper.execute(self._set_sequences)
+
+    def _shorten(self, changed: set[str]) -> None:
+        """Empty the files of what has grown. Seldom: every plan for a table is made anew after its vacuum."""
+        oids = [oid for oid, table in self._tables.items() if table in changed]
+        long = [oid for (oid,) in self._keeper.execute(_LONG, [oids])]
+        if long:
+            self._run(f"vacuum {', '.join(self._tables[oid] for oid in long)}")
+            self._keeper.execute(_NEVER_VACUUMED, [long])
             self._keeper.execute("select pg_stat_force_next_flush()")
             self._others_than_rows = self._look_at_others_than_rows()
-        values = (f"setval('{name}', {value}, {is_called})" for name, value, is_called in self._sequences)
-        self._run(f"select {', '.join(values)}")
 
     def _run(self, statements: str) -> None:
         self._keeper.execute(statements.encode(), prepare=False)

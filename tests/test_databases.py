@@ -13,6 +13,7 @@ from tests.support import Database, create_user
 
 ROWS = {
     "a sign-up": lambda database: create_user(database) and None,
+    "many rows": "insert into auth.users (id) select gen_random_uuid() from generate_series(1, 200)",
     "new rows": "insert into auth.users (id, email) values (gen_random_uuid(), 'ada@example.com')",
     "changed rows": "update billing.settings set past_due_keeps_features = false; update billing.clock set id = id",
     "deleted rows": "delete from billing.fraud_policies",
@@ -41,7 +42,7 @@ def contents(database: Database) -> list[Any]:
     """All rows in the order in which they lie, what sequences give next, and what the planner knows of sizes."""
     with psycopg.connect(database.admin_url, autocommit=True) as conn:
         tables = conn.execute(
-            "select oid::regclass::text, relpages, reltuples, pg_relation_size(oid) from pg_class "
+            "select oid::regclass::text, relpages, reltuples, pg_relation_size(oid) <= 8192 from pg_class "
             "where relkind = 'r' and relnamespace <> all "
             "(array['pg_catalog', 'information_schema']::regnamespace[]) order by 1"
         ).fetchall()

@@ -92,7 +92,8 @@ def test_the_functions_of_a_project_are_whole(project: Path, init: Init) -> None
     init("--functions-prefix", "tillbase-")
     for name in FUNCTIONS:
         folder = project / "supabase/functions" / f"tillbase-{name}"
-        command = [find_deno_bin(), "check", "--quiet", f"--config={folder / 'deno.json'}"]
+        # Not their types: those are checked where they are shipped from.
+        command = [find_deno_bin(), "cache", "--quiet", f"--config={folder / 'deno.json'}"]
         command += [f"--lock={folder / 'deno.lock'}", "--frozen", str(folder / "index.ts")]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, StorageState, expect
@@ -18,6 +18,7 @@ from tests.browser.test_page import tab_through, visible
 
 SIZE = {"width": 1180, "height": 800}
 NARROW = {"viewport": {"width": 320, "height": 640}, "has_touch": True}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 TRAP = "<img src=x onerror='globalThis.trapped=1'><script>globalThis.trapped=1</script>"
 TRAPPED = "globalThis.trapped"
 
@@ -432,18 +433,17 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("mode", ["test", "live"])
-def test_controls_stand_out_from_what_is_around_them(
-    sit_down: Callable[..., Administrator], scheme: str, mode: str
-) -> None:
-    """WCAG 2.2: 3:1 for the edge of a control, 4.5:1 for its text and its hint."""
-    administrator = sit_down(color_scheme=scheme, reduced_motion="reduce")
+def test_controls_stand_out_from_what_is_around_them(administrator: Administrator) -> None:
+    """WCAG 2.2: 3:1 for the edge of a control, 4.5:1 for its text and its hint; by day and night, in test and live mode."""
+    page = administrator.page
+    page.emulate_media(reduced_motion="reduce")
     for path in every_page(administrator.office):
         administrator.open(path)
-        if mode == "live":
-            administrator.page.evaluate("document.body.classList.add('live')")
-        assert administrator.page.evaluate(CONTRAST) == [], path
+        for is_live in (False, True):
+            page.evaluate("(isLive) => document.body.classList.toggle('live', isLive)", is_live)
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme)
+                assert page.evaluate(CONTRAST) == [], (path, scheme, is_live)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -461,15 +461,16 @@ def test_live_mode_cannot_be_missed(sit_down: Callable[..., Administrator], sche
     assert (page.locator(".top").bounding_box() or {})["y"] == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wider_than_a_narrow_phone(
-    sit_down: Callable[..., Administrator], picture: Callable[[Any, str], None], scheme: str
+    sit_down: Callable[..., Administrator], picture: Callable[[Any, str], None]
 ) -> None:
-    administrator = sit_down(**NARROW, color_scheme=scheme)
+    administrator = sit_down(**NARROW)
     for path in every_page(administrator.office):
         administrator.open(path)
-        assert administrator.overflow_px() == 0, path
-        if scheme == "dark" and path == "/?days=90":
+        for scheme in SCHEMES:
+            administrator.page.emulate_media(color_scheme=scheme)
+            assert administrator.overflow_px() == 0, (path, scheme)
+        if path == "/?days=90":
             picture(administrator, "37-dashboard-phone")
 
 

@@ -15,25 +15,23 @@ from devstack.stack import Stack
 Till = Callable[..., Any]
 
 
-def test_grant_spend_balance_and_history_agree(program: Till, email: str) -> None:
+def test_grant_spend_balance_and_history_agree(program: Till, till: Till, email: str) -> None:
     granted = json.loads(
         program("credits", "grant", email, "100", "--key", "gift", "--description", "A gift", "--json").stdout
     )
     again = json.loads(
-        program("credits", "grant", email, "100", "--key", "gift", "--description", "A gift", "--json").stdout
+        till("credits", "grant", email, "100", "--key", "gift", "--description", "A gift", "--json").stdout
     )
     assert again["id"] == granted["id"]
-    program("credits", "spend", email, "30", "--key", "job", "--description", "A job")
-    assert json.loads(program("credits", "balance", email, "--json").stdout)["available"] == 70
+    till("credits", "spend", email, "30", "--key", "job", "--description", "A job")
+    assert json.loads(till("credits", "balance", email, "--json").stdout)["available"] == 70
 
-    history = json.loads(program("credits", "history", email, "--json").stdout)
+    history = json.loads(till("credits", "history", email, "--json").stdout)
     assert [(entry["kind"], entry["amount"], entry["balance_after"]) for entry in history] == [
         ("spend", -30, 70),
         ("grant", 100, 100),
     ]
-    older = json.loads(
-        program("credits", "history", email, "--before", str(history[0]["id"]), "--json").stdout
-    )
+    older = json.loads(till("credits", "history", email, "--before", str(history[0]["id"]), "--json").stdout)
     assert [entry["id"] for entry in older] == [granted["id"]]
 
 
@@ -48,9 +46,9 @@ def test_grant_spend_balance_and_history_agree(program: Till, email: str) -> Non
     ],
 )
 def test_a_refusal_is_one_line_that_says_what_to_do(
-    program: Till, email: str, arguments: list[str], says: str
+    till: Till, email: str, arguments: list[str], says: str
 ) -> None:
-    refused = program(*(argument.format(email=email) for argument in arguments), expect=1)
+    refused = till(*(argument.format(email=email) for argument in arguments), expect=1)
     assert refused.stdout == ""
     assert says in refused.stderr
     assert refused.stderr.count("\n") == 1
@@ -65,8 +63,8 @@ def test_a_refusal_is_one_line_that_says_what_to_do(
         ["trigger", "no.such"],
     ],
 )
-def test_wrong_usage_exits_with_2(program: Till, arguments: list[str]) -> None:
-    program(*arguments, expect=2)
+def test_wrong_usage_exits_with_2(till: Till, arguments: list[str]) -> None:
+    till(*arguments, expect=2)
 
 
 def test_a_token_is_what_the_published_keys_verify(till: Till, stack: Stack) -> None:

@@ -205,11 +205,11 @@ def deno(app: Path, *arguments: str, **settings: str) -> subprocess.CompletedPro
 
 
 def test_the_typescript_of_the_page_is_well_typed_and_a_mistake_is_found(app: Path) -> None:
-    checked = deno(app, "check", "--quiet", "--no-lock", "story.ts")
-    assert checked.returncode == 0, checked.stderr
-    gateway = app / "gateway.ts"
-    gateway.write_text(gateway.read_text().replace("usage: done.usage", "used: done.usage"))
-    assert "used" in deno(app, "check", "--quiet", "--no-lock", "story.ts").stderr
+    wrong = (app / "gateway.ts").read_text().replace("usage: done.usage", "used: done.usage")
+    (app / "wrong.ts").write_text(wrong)
+    told = deno(app, "check", "--quiet", "--no-lock", "story.ts", "wrong.ts").stderr
+    assert "used" in told
+    assert {Path(file).name for file in re.findall(r"at file://(\S+?):\d+", told)} == {"wrong.ts"}
 
 
 def test_a_gateway_and_renders_in_typescript(stack: Stack, account: UUID, app: Path) -> None:

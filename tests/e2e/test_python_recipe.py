@@ -49,13 +49,14 @@ def server(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def pyright(directory: Path) -> list[str]:
+def pyright(directory: Path, *names: str) -> list[tuple[str, str]]:
+    """File and message of each error."""
     done = subprocess.run(
-        [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, *files()],
+        [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, *names],
         cwd=directory, capture_output=True, text=True, check=False, timeout=180,
     )  # fmt: skip
     return [
-        found["message"]
+        (found["file"], found["message"])
         for found in json.loads(done.stdout)["generalDiagnostics"]
         if found["severity"] == "error"
     ]
@@ -63,10 +64,11 @@ def pyright(directory: Path) -> list[str]:
 
 def test_the_files_are_well_typed_and_a_mistake_is_found(server: Path) -> None:
     assert sorted(files()) == ["app.py", "credits.py", "ledger.py"]
-    assert pyright(server) == []
-    app = server / "app.py"
-    app.write_text(app.read_text().replace("refused.code}", "refused.kode}"))
-    assert any("kode" in message for message in pyright(server))
+    wrong = files()["app.py"].replace("refused.code}", "refused.kode}")
+    (server / "wrong.py").write_text(wrong)
+    [(file, message)] = pyright(server, *files(), "wrong.py")
+    assert file == str(server / "wrong.py")
+    assert "kode" in message
 
 
 @pytest.fixture
