@@ -434,7 +434,7 @@ CONTRAST = """() => {
 
 
 def test_controls_stand_out_from_what_is_around_them(administrator: Administrator) -> None:
-    """WCAG 2.2: 3:1 for the edge of a control, 4.5:1 for its text and its hint; by day and night, in test and live mode."""
+    """WCAG 2.2: 3:1 for the edge of a control, 4.5:1 for its text and its hint; in both modes, by day and night."""
     page = administrator.page
     page.emulate_media(reduced_motion="reduce")
     for path in every_page(administrator.office):
