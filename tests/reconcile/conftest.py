@@ -325,6 +325,21 @@ def link_all(database: Database, customers: list[str]) -> None:
             conn.execute("select billing.link_customer(%s, %s)", [account, customer])
 
 
+@dataclass(frozen=True)
+class KeptSessions:
+    """Connects `till` in sessions that have planned the proofs before: that halves their time."""
+
+    database: Database
+
+    def connect(self, url: str, **options: Any) -> psycopg.Connection[Any]:
+        if url != self.database.url:
+            return psycopg.Connection[Any].connect(url, **options)
+        connection = self.database.connect()
+        connection.row_factory = options["row_factory"]
+        connection.execute("select set_config('application_name', %s, false)", [options["application_name"]])
+        return connection
+
+
 @contextmanager
 def placed(
     business: Business,
@@ -339,6 +354,7 @@ def placed(
         environ = {"POSTGRES_URL": database.url, "STRIPE_API_KEY": KEY, "STRIPE_API_BASE": local.url}
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr("cli.database.Connection", KeptSessions(database))
         copied = Served(local.world, SEED, list(business.customers), dict(business.prices), local=local)
         yield Place(local, copied, database, monkeypatch, capsys)
 
