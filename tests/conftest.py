@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import typer.main
 
 from devstack.migrate import migrate
 from devstack.paths import migrations_directory, schemas_directory
@@ -33,6 +34,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # While tests are collected nothing becomes garbage, and looking for it takes a sixth of the time.
 gc.disable()
+
+# Tests call the command line within their process. All its commands are made of their functions for each call, which
+# takes longer than most commands.
+typer.main.get_command = cache(typer.main.get_command)
 
 _servers: list[Postgres] = []
 _environment: dict[str, str] = {}
