@@ -4,6 +4,8 @@ pytest-xdist 3.8 has a mark for such groups, which does nothing with pytest 9.2:
 `Item._nodeid`, which is not read any more.
 """
 
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,20 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Their files share a stack. They take the longest, so they begin.
 _FOLDERS = ("tests/browser", "tests/e2e")
-# The shortest tests are the last to begin, so that no process works alone at the end.
+# The shortest tests are the last to begin, and of these the files with the fewest, so that no process works alone at
+# the end.
 _SHORT = "tests/sql"
 
 
 def order(items: list[pytest.Item], root: Path) -> None:
     """Put the units in the order in which they begin."""
+    sizes = Counter(item.path for item in items)
 
-    def rank(item: pytest.Item) -> int:
+    def rank(item: pytest.Item) -> tuple[int, int]:
         name = unit(item.path.relative_to(root).as_posix())
-        return _FOLDERS.index(name) if name in _FOLDERS else len(_FOLDERS) + name.startswith(f"{_SHORT}/")
+        if name in _FOLDERS:
+            return _FOLDERS.index(name), 0
+        return len(_FOLDERS), -sizes[item.path] if name.startswith(f"{_SHORT}/") else -sys.maxsize
 
     items.sort(key=rank)
 
