@@ -1,4 +1,4 @@
--- Rights that somebody else than the owner has: on schema billing, on what is in it, on relations and functions in public, and
+-- Rights that others than the owner have: on schema billing, on what is in it, on relations and functions in public, and
 -- on the tables of our queues. One row for each object, role and right; `columns` where it is a right on columns only.
 with relations as (
     select pg_class.oid, format('%I.%I', nspname, relname) as name, case relkind when 'S' then 'sequence' else 'table' end as kind,
@@ -27,6 +27,10 @@ from (
         lower(given.privilege_type) as privilege, column_name
     from granted cross join lateral pg_catalog.aclexplode(granted.acl) as given
     where given.grantee <> granted.owner
+        -- Roles that may do everything anyway, and those that Postgres and pgmq give something to.
+        and given.grantee not in (
+            select oid from pg_catalog.pg_roles where rolsuper or rolname = 'postgres' or rolname like 'pg\_%'
+        )
 ) as given
 group by object, role, privilege, column_name is null
 order by object collate "C", role collate "C", privilege collate "C", column_name is null

@@ -116,6 +116,12 @@ class Trial:
 
 def mint_proof(conn: Connection) -> Iterator[Finding]:
     """Neither a visitor nor a user writes a table, calls what is not for them, or reaches the queues."""
+    if row(conn, "select current_setting('transaction_read_only') = 'on' as is_so", {})["is_so"]:
+        yield Finding(
+            "mint_proof", "nothing can be tried on a read replica, or while the database is read-only",
+            "use the connection string of the primary",
+        )  # fmt: skip
+        return
     somebody = row(conn, _SOMEBODY, {}) if rows(conn, _SOMEBODY, {}) else {"user_id": uuid4()}
     for each in _tried(conn, list(_writes(conn, somebody["user_id"]))):
         yield Finding(

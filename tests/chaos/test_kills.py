@@ -47,10 +47,10 @@ class Stream(threading.Thread):
 
     def run(self) -> None:
         started, event = time.monotonic(), None
-        while not self.stop.is_set():
+        while event or not self.stop.is_set():
             try:
                 with self._database.connect() as conn:
-                    while not self.stop.wait(
+                    while event or not self.stop.wait(
                         max(0.0, started + self.count / EVENTS_A_SECOND - time.monotonic())
                     ):
                         # After a crash of Postgres it is not known whether the last one arrived: it is sent again.
@@ -58,7 +58,7 @@ class Stream(threading.Thread):
                         receive(conn, event)
                         self.count, event = self.count + 1, None
             except psycopg.OperationalError:
-                self.stop.wait(0.1)
+                time.sleep(0.1)
 
 
 @contextmanager

@@ -91,6 +91,13 @@ def test_each_hole_is_named_and_shut_by_the_statement_that_is_named(shop: Databa
     assert unnamed == []
 
 
+def test_a_database_that_is_read_only_is_no_proof(shop: Database) -> None:
+    with connect(shop.url) as conn:
+        conn.execute("set default_transaction_read_only = on")
+        [found] = found_by(conn, "mint_proof")
+    assert "nothing can be tried on a read replica" in found.what
+
+
 def test_what_is_shipped_has_no_hole(till: Callable[..., tuple[int, str]]) -> None:
     status, told = till("--json")
     assert (status, json.loads(told)["findings"]) == (0, [])
