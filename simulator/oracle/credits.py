@@ -1,7 +1,7 @@
 """Facts and spends of one account → its credits at a moment, by the rules and by plain arithmetic.
 
 Written from the rules, not from the SQL. Everything happens in the order of time: at each moment at which something
-may change, what is due is compared with what was granted, money that went back is taken, and then the app spends.
+may change, what is due is compared with what was granted, returned money takes its credits, and then the app spends.
 
 A net below zero is first set against what else the subscription gets at that moment, then taken of what is unspent of
 its paid credits for that slot or later, lapsed ones included, and the rest is carried whole: its price lies on the
@@ -176,7 +176,7 @@ class Oracle:
     def _is_reached(self, share: Share) -> bool:
         """Whether its slot begins before the subscription ends, or is cancelled where that stops credits.
 
-        The first slot of a line that was paid always counts, so whoever gives it back gives it back.
+        The first slot of a line that was paid always counts, so giving it back takes it.
         """
         if share.at_once:
             return True
@@ -563,7 +563,7 @@ class Oracle:
     def _take_gone(self, key: str, amount: int, lots: list[Lot]) -> None:
         """What is unspent is taken; what was spent is short; the rest was taken before, for time that was given back.
 
-        The price of that lies on the customer's balance although the money went back: it is carried.
+        The price of that lies on the customer's balance although the money was returned: it is carried.
         """
         taken = self.ledger.take(lots, amount)
         self._taken[key].extend(taken)

@@ -126,7 +126,7 @@ def _sales(world: World, prices: dict[str, Price], events: list[Object]) -> Iter
             for created, state in _states(events, "checkout.session", session["id"])
             if state["status"] == "complete" and state["payment_status"] in ("paid", "no_payment_required")
         ] + [
-            # No event of a session tells of a later capture.
+            # No event of a session reports a later capture.
             created
             for created, state in _states(events, "payment_intent", intent.get("id", ""))
             if state["status"] == "succeeded"

@@ -1,12 +1,12 @@
-"""Money that went back of one invoice → how many of its credits are gone, slot by slot.
+"""Returned money of one invoice → how many of its credits are gone, slot by slot.
 
 The share of a line that is kept is (1 - c/t)(1 - R/(T - C)): t is what was paid for the line, c what credit notes
-name of it, R what went back without naming lines, T the invoice's total and C all that names lines. What each return
-takes of a line comes first of the line's slots that start after the money went back or never began because the
-subscription had ended, in proportion to what is left of each, and then of all others. A lost dispute's money went back
-when it was opened. Packs and initial credits are parts of the invoice too, unless their line cost nothing: of that
-nothing is taken. The whole is rounded down, and each part, in order of time, gets what the sum up to it says more than
-the sum before it.
+name of it, R what was returned without naming lines, T the invoice's total and C all that names lines. What each
+return takes of a line comes first of the line's slots that start after the money was returned or never began because
+the subscription had ended, in proportion to what is left of each, and then of all others. A lost dispute's money was
+returned when it was opened. Packs and initial credits are parts of the invoice too, unless their line cost nothing:
+of that nothing is taken. The whole is rounded down, and each part, in order of time, gets what the sum up to it says
+more than the sum before it.
 """
 
 import math
@@ -34,7 +34,7 @@ class Piece:
 
 
 def standing(facts: Facts, of: str, now: int, also: Iterable[Dispute] = ()) -> list[Return]:
-    """Money that went back by now and has not come back, oldest first; `also`: as if these disputes were lost."""
+    """Money that was returned by now and has not come back, oldest first; `also`: as if these disputes were lost."""
     found = [
         back
         for back in facts.returns
