@@ -2,7 +2,7 @@
 
 The highest limit of the plans of a subscription that is active (or past due) and not paused counts. What is billed is
 what is owed when a month of credits ends, and at most what spends of that month owe; at once when the subscription
-ends, has no overage any more, or begins its months anew.
+ends, has no overage any more, or gets another billing anchor.
 """
 
 from dataclasses import dataclass, field, replace

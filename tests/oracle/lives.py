@@ -524,7 +524,8 @@ class Life:
         self.lived(self)
         amount = int(self.credits().available * draw.choice([0.3, 0.7, 0.9, 1]))
         if self.app.overage is not None and draw.random() < 0.8:
-            limit = self.oracle().overages.limit(self.stripe.now)
+            # Where there is none, it is refused.
+            limit = self.oracle().overages.limit(self.stripe.now) or self.app.overage[1]
             amount = self.credits().available + draw.choice([limit // 3, limit // 2, limit, limit + 1])
         if not amount:
             raise Refused("there is nothing to spend")

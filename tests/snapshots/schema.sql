@@ -5550,7 +5550,7 @@ begin
         select subscriptions.billing_cycle_anchor into v_anchor from billing.subscriptions
         where subscriptions.stripe_subscription_id = v_period.stripe_subscription_id;
         loop
-            -- If its months begin anew (another anchor), the interrupted one ends where they begin.
+            -- With another anchor the interrupted month ends where the new months begin.
             if v_period.period_end <> billing._overage_period_end(
                 v_plan, v_anchor, v_period.period_end - interval '1 microsecond'
             ) then

@@ -9,7 +9,7 @@
 -- so voids, refunds and disputes of the invoice need nothing here.
 --
 -- A period ends with the account's month of credits (of a plan by days or weeks: with its own period), and at once when the
--- subscription ends, no longer has overage, or begins its months anew. Only functions write; owners and administrators of the account read.
+-- subscription ends, no longer has overage, or gets another billing anchor. Only functions write; owners and administrators of the account read.
 
 create table billing.overage_periods (
     account_id uuid primary key references billing.accounts (id),
@@ -353,7 +353,7 @@ begin
         select subscriptions.billing_cycle_anchor into v_anchor from billing.subscriptions
         where subscriptions.stripe_subscription_id = v_period.stripe_subscription_id;
         loop
-            -- If its months begin anew (another anchor), the interrupted one ends where they begin.
+            -- With another anchor the interrupted month ends where the new months begin.
             if v_period.period_end <> billing._overage_period_end(
                 v_plan, v_anchor, v_period.period_end - interval '1 microsecond'
             ) then
