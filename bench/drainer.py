@@ -1,4 +1,4 @@
-"""A database → a process that empties its queue each time it is told to, up and connected before that."""
+"""A database → a process that empties its queue at each request, up and connected before that."""
 
 import subprocess
 import sys

@@ -210,7 +210,7 @@ def _claims(role: str, user_id: UUID | None) -> str:
 
 
 def _tried(conn: Connection, trials: list[Trial]) -> list[dict[str, Any]]:
-    """What got through, and what it was told."""
+    """What got through, and its error."""
     given = {"trials": json.dumps([asdict(trial) for trial in trials])}
     with conn.transaction(force_rollback=True):
         conn.execute(
