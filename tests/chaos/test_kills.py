@@ -142,13 +142,16 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(
         record_property("printed", f"{note}; the longest wait was {longest:.1f} s")
         states = conn.execute("select status, count(*) from billing.stripe_events group by 1").fetchall()
         assert states == [("applied", stream.count + len(catalogue()))], note
+        for proof in ("ledger_discrepancies", "entitlement_discrepancies"):
+            assert conn.execute(f"select * from billing.{proof}").fetchall() == [], note  # type: ignore[arg-type]
         balances: Any = dict(
             conn.execute("select account_id, balance from billing.credit_balances").fetchall()
         )
         months = [len(range(n, stream.count, ACCOUNTS)) for n in range(ACCOUNTS)]
-        assert [balances[account] for account in accounts] == [
-            INITIAL_CREDITS + paid_months * MONTHLY_CREDITS for paid_months in months
-        ], note
-        for proof in ("ledger_discrepancies", "entitlement_discrepancies"):
-            assert conn.execute(f"select * from billing.{proof}").fetchall() == [], note  # type: ignore[arg-type]
+        wrong = [
+            f"account {n} has {balances[account]} for {months[n]} months"
+            for n, account in enumerate(accounts)
+            if balances[account] != INITIAL_CREDITS + months[n] * MONTHLY_CREDITS
+        ]
+        assert wrong == [], note
         conn.close()
