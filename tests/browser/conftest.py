@@ -36,8 +36,6 @@ def browser() -> Iterator[Browser]:
     if program is None:
         pytest.skip("there is no Chromium: `apt-get install chromium`, or put one on the PATH")
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # its sandbox refuses to work for root
-    # Nobody watches: without frames in between, a page costs two thirds of the time.
-    arguments += ["--disable-threaded-compositing", "--disable-smooth-scrolling"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
