@@ -37,7 +37,8 @@ gc.disable()
 
 # Tests call the command line within their process. All its commands are made of their functions for each call, which
 # takes longer than most commands.
-typer.main.get_command = cache(typer.main.get_command)
+_commands = cache(typer.main.get_command)
+typer.main.get_command = _commands
 
 _servers: list[Postgres] = []
 _environment: dict[str, str] = {}
@@ -272,6 +273,14 @@ def private_postgres() -> Iterator[Postgres]:
         create_database(server, "postgres")
         _install(server, "postgres")
         yield server
+
+
+@pytest.fixture
+def fresh_commands() -> Iterator[None]:
+    """The command line as a process finds it: each page of help that is shown leaves names on its options."""
+    _commands.cache_clear()
+    yield
+    _commands.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from cli.app import App
 from cli.main import app
 from tests.test_snapshots import SNAPSHOTS, compare
 
+pytestmark = pytest.mark.usefixtures("fresh_commands")
+
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every command's words, groups first."""

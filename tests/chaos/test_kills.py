@@ -151,7 +151,7 @@ def test_a_worker_that_is_killed_again_and_again_loses_nothing(
         wrong = [
             f"account {n} has {balances[account]} for {months[n]} months"
             for n, account in enumerate(accounts)
-            if balances[account] != INITIAL_CREDITS + months[n] * MONTHLY_CREDITS
+            if balances[account] != (INITIAL_CREDITS if months[n] else 0) + months[n] * MONTHLY_CREDITS
         ]
         assert wrong == [], note
         conn.close()

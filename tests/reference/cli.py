@@ -53,7 +53,8 @@ def _first(text: str | None) -> str:
 
 
 def _section(path: tuple[str, ...], command: Any) -> str:
-    shown = [one for one in command.params if not one.hidden and one.name != "help"]
+    parameters = command.get_params(command.make_context(path[-1], [], resilient_parsing=True))
+    shown = [one for one in parameters if not one.hidden and one.name != "help"]
     arguments = [one for one in shown if one.param_type_name == "argument"]
     usage = " ".join([_words(path), *(_argument(one) for one in arguments), "[OPTIONS]"])
     text = "\n\n".join(sentence(part) for part in (command.help or "").strip().split("\n\n"))

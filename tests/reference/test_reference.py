@@ -39,6 +39,7 @@ def pages(database: Database) -> dict[str, str]:
         return made | {"sql-functions.md": sql_functions(conn, run_examples(database))}
 
 
+@pytest.mark.usefixtures("fresh_commands")
 def test_the_reference_is_as_committed(pages: dict[str, str], pytestconfig: pytest.Config) -> None:
     if pytestconfig.getoption("update_snapshots"):
         PAGES.mkdir(exist_ok=True)
