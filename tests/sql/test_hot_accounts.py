@@ -23,7 +23,7 @@ def pages_read(conn: Connection, account: UUID, name: str) -> int:
     """By a spend: the least of some, because one in many pays for moving a row to another page."""
     return min(
         sum(plan["Plan"][kind] for kind in ("Shared Hit Blocks", "Shared Read Blocks"))
-        for number in range(100)  # an epoch begins with one update in fifty
+        for number in range(250)  # an epoch of each row begins with one update in fifty
         for plan in value(
             conn,
             "explain (analyze, buffers, format json) "
