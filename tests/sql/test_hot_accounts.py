@@ -47,6 +47,9 @@ def test_spend_reads_no_more_while_somebody_holds_an_old_snapshot(
     grant(app, account, 1_000_000)
     set_limits(app, account, **limits)
     if has_budgets:
+        with database.connect(admin=True) as admin:
+            # Of two small indexes Postgres takes the shorter one, and earlier tests have left entries in both.
+            admin.execute("reindex table billing.budgets")
         budget = {"account_id": account, "cap": 10**9, "period": "day"}
         call(app, "set_budget", actor="member:1", **budget)
         call(app, "set_budget", actor="agent:writer", parent="member:1", **budget)
