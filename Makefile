@@ -7,8 +7,8 @@ TYPESCRIPT := supabase/functions devstack/functions.ts devstack/data_api tests/d
 # Also behind a proxy whose certificate only the system's store knows.
 export DENO_TLS_CA_STORE ?= system,mozilla
 
-# Tests wait for half of their time, for a time-out or another program: three more than the cores keep those busy.
-PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 3)
+# Tests wait for half of their time, for a time-out or another program: two more than the cores keep those busy.
+PROCESSES ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 
 .PHONY: help setup demo dev example pictures test test-fast test-postgres lives adversary mutants chaos bench fmt lint typecheck check migration snapshots reference types clean
 
