@@ -116,7 +116,7 @@ def test_a_session_remembers_nothing(databases: Databases, name: str) -> None:
         with database.connect(admin=True) as conn:
             pid = conn.info.backend_pid
             conn.add_notice_handler(lambda notice: pytest.fail(notice.message_primary or ""))
-            conn.execute("set role anon; set statement_timeout = '1ms'; set app.of_test = 'behind'")
+            conn.execute("set role anon; set statement_timeout = '1h'; set app.of_test = 'behind'")
             conn.execute(
                 "reset role; listen left_behind; prepare left_behind as select 1; select pg_advisory_lock(1)"
             )
