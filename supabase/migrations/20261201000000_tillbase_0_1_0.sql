@@ -2701,29 +2701,9 @@ declare
     v_burnt billing.credit_consumptions[] := '{}';
 begin
     open v_lots;
-    fetch v_lots into v_lot;
-    if cardinality(_burn_lots.entries) > 1 and cardinality(_burn_lots.takes) = 0 and v_lot.free > v_left
-        and v_left = (
-            select sum(-entry.amount - entry.debt) from unnest(_burn_lots.entries) as entry
-            where entry.amount + entry.debt < 0
-        ) then
-        -- A batch, and its first lot has enough.
-        update billing.credit_grants
-        set remaining = credit_grants.remaining - v_left::bigint,
-            lapsed = credit_grants.lapsed + coalesce((
-                select sum(-entry.amount - entry.debt)::bigint from unnest(_burn_lots.entries) as entry
-                where entry.amount + entry.debt < 0 and billing._lets_lapse(entry)
-            ), 0),
-            epoch = credit_grants.epoch + (random() < 0.02)::integer
-        where credit_grants.ctid = v_lot.place;
-        close v_lots;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select entry.id, v_lot.id, -entry.amount - entry.debt from unnest(_burn_lots.entries) as entry
-        where entry.amount + entry.debt < 0;
-        return;
-    end if;
-    loop
-        if v_lot is null then
+    while v_left > 0 loop
+        fetch v_lots into v_lot;
+        if not found then
             raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
                 using errcode = 'TB016', hint = 'Check billing.ledger_discrepancies before the account spends again.';
         end if;
@@ -2752,8 +2732,6 @@ begin
             closed_at = case when credit_grants.remaining = v_taken then v_entry.occurred_at end,
             epoch = credit_grants.epoch + (random() < 0.02)::integer
         where credit_grants.ctid = v_lot.place;
-        exit when v_left = 0;
-        fetch v_lots into v_lot;
     end loop;
     close v_lots;
     insert into billing.credit_consumptions (entry_id, grant_id, amount)
@@ -2776,18 +2754,14 @@ declare
     v_balance billing.credit_balances := _post_entries.balance;
     v_entries billing.credit_entries[] := _post_entries.entries;
     v_lot billing.credit_grants;
-    v_after bigint := v_balance.balance;
-    v_debt bigint := v_balance.debt;
     v_rest numeric := 0;
 begin
     for v_number in 1 .. cardinality(v_entries) loop
-        v_after := v_after + v_entries[v_number].amount;
-        v_debt := v_debt + v_entries[v_number].debt;
-        v_entries[v_number].balance_after := v_after;
+        v_balance.balance := v_balance.balance + v_entries[v_number].amount;
+        v_balance.debt := v_balance.debt + v_entries[v_number].debt;
+        v_rest := v_rest - v_entries[v_number].amount - v_entries[v_number].debt;
+        v_entries[v_number].balance_after := v_balance.balance;
     end loop;
-    v_rest := v_balance.balance::numeric + v_balance.debt - v_after - v_debt;
-    v_balance.balance := v_after;
-    v_balance.debt := v_debt;
     foreach v_lot in array _post_entries.lots loop
         v_rest := v_rest + v_lot.remaining;
         -- Unless it is used up at once.
@@ -4230,17 +4204,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_account_ids uuid[];
     v_account_id uuid;
-    v_checked bigint;
     v_key text;
     v_new jsonb;
     v_repeated boolean;
-    v_is_new boolean := true;
     v_balance billing.credit_balances;
     v_now timestamptz;
-    v_posted billing.credit_entries[];
-    v_entries billing.credit_entries[] := '{}';
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -4250,25 +4219,26 @@ begin
     end if;
     -- Otherwise a misspelt name would be ignored silently, and the spend would differ from what was meant.
     select name into v_key
-    from jsonb_array_elements(spend_credits_batch.spends) as spend
-    cross join lateral jsonb_object_keys(spend - array[
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id', 'actor'
-    ]) as name
+    from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
+    where name not in (
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
+        'actor'
+    )
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
             using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
-    select
-        array_agg(distinct spend.account_id),
-        count(billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')))
-            + count(billing._checked_amount(spend.amount)) + count(billing._checked_actor(spend.actor))
-    into v_account_ids, v_checked
+    perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
+        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
     from jsonb_to_recordset(spend_credits_batch.spends) as spend (
-        account_id uuid, amount numeric, idempotency_key text, metadata jsonb, actor text
+        amount numeric, idempotency_key text, metadata jsonb, actor text
     );
 
-    foreach v_account_id in array coalesce(v_account_ids, '{}') loop
+    for v_account_id in
+        select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
+        order by spend.account_id
+    loop
         perform billing._lock_balance(v_account_id);
 
         select
@@ -4283,7 +4253,6 @@ begin
             limit 1
         ) as held on true
         where (asked.spend ->> 'account_id')::uuid = v_account_id;
-        v_is_new := v_is_new and not v_repeated;
         if v_repeated then
             v_new := billing._without_repeats(v_account_id, v_new);
         end if;
@@ -4291,31 +4260,19 @@ begin
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
             v_now := billing.current_time();
-            select billing._post_spends(v_balance, array_agg(billing._entry(
+            perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
                 metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
                 idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
-            into v_posted
             from jsonb_to_recordset(v_new) as spend (
                 amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
                 actor text
             );
-            v_entries := v_entries || v_posted;
         end if;
     end loop;
 
-    if v_is_new then
-        return query
-        select entry.*
-        from rows from (
-            jsonb_to_recordset(spend_credits_batch.spends) as (account_id uuid, idempotency_key text)
-        ) with ordinality as asked (account_id, idempotency_key, position)
-        join unnest(v_entries) as entry using (account_id, idempotency_key)
-        order by asked.position;
-        return;
-    end if;
     return query
     select found.*
     from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
@@ -6719,8 +6676,8 @@ comment on function billing.set_operation_price(text, jsonb, text, numeric, nume
 -- spent at once.
 --
 -- Invariant: each charge keeps its quantities and the version of the price that it was worked out by, so it can be worked
--- out again (account_work_discrepancies). Work that was held is settled at the price that was in force when the hold was made.
--- Holds, captures and spends are the ledger's own; a charge names its entries. A plain spend knows nothing of this.
+-- out again (account_work_discrepancies). Work that was held is settled at the price that was in force when the hold was
+-- made. Holds, captures and spends are the ledger's own; a charge names its entries. A plain spend knows nothing of this.
 --
 -- Callable by service_role. Clients read their own rows.
 
@@ -8338,8 +8295,8 @@ comment on column billing.workers.stripe_key_error is 'What is wrong with the ST
 
 -- Locks events by id, then accounts by id: the same order in every batch, so that two batches never deadlock. From here
 -- on the transaction never waits long for a lock, because the app may hold an account in a transaction of its own: it
--- then fails with 55P03, and the batch is repeated event by event. postpone_months: allocate_postponed judges the
--- subscriptions of the batch as one set, and grants their months; the caller calls it before it commits.
+-- then fails with 55P03, and the batch is repeated event by event. postpone_months: allocate_postponed grants the
+-- months of the batch as one set; the caller calls it before it commits.
 create function billing.lock_stripe_events(
     event_ids text[], stripe_customer_ids text[], postpone_months boolean default false
 )
@@ -8352,7 +8309,9 @@ as $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
     if lock_stripe_events.postpone_months then
-        perform pg_catalog.set_config('billing.postponed', E'\n', true);
+        perform
+            pg_catalog.set_config('billing.postponed_ids', '{}', true),
+            pg_catalog.set_config('billing.postponed_moments', '{}', true);
     end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
@@ -9985,8 +9944,8 @@ end
 $$;
 
 revoke all on function
-    billing._person_of, billing._free_period, billing._next_free_period, billing._free_expiry, billing._free_key, billing._free_candidates,
-    billing._schedule_free_credits, billing.end_free_credits, billing.set_free_credits
+    billing._person_of, billing._free_period, billing._next_free_period, billing._free_expiry, billing._free_key,
+    billing._free_candidates, billing._schedule_free_credits, billing.end_free_credits, billing.set_free_credits
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.end_free_credits(text),
@@ -10735,21 +10694,20 @@ $$;
 
 -- From when on the time of a line gives credits: always (-infinity), unless its invoice was paid before
 -- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
-create function billing._counts_from(
-    invoice billing.invoices, period_end timestamptz, credits_since timestamptz, grants_current_period boolean
-)
+create function billing._counts_from(invoice billing.invoices, period_end timestamptz, settings billing.settings)
 returns timestamptz
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_since timestamptz := (_counts_from.settings).credits_since;
 begin
     return case
-        when (
-            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= _counts_from.credits_since
-        ) is not false then '-infinity'
-        when _counts_from.grants_current_period and _counts_from.period_end > _counts_from.credits_since
-            then _counts_from.credits_since
+        when coalesce(
+            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
+        ) then '-infinity'
+        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
         else 'infinity'
     end;
 end
@@ -10774,15 +10732,13 @@ declare
     v_is_free boolean;
     v_from timestamptz;
     v_shared_from timestamptz;
-    v_since timestamptz;
-    v_grants_current_period boolean;
-    v_counts_from timestamptz := '-infinity';
+    v_settings billing.settings;
+    v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
-    select settings.credits_since, settings.grants_current_period into strict v_since, v_grants_current_period
-    from billing.settings;
+    select * into strict v_settings from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -10795,9 +10751,7 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        if v_since is not null then
-            v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_since, v_grants_current_period);
-        end if;
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
@@ -13898,7 +13852,8 @@ comment on function billing.allocate_due_credits(timestamptz, integer) is 'Grant
 -- so voids, refunds and disputes of the invoice need nothing here.
 --
 -- A period ends with the account's month of credits (of a plan by days or weeks: with its own period), and at once when the
--- subscription ends, no longer has overage, or gets another billing anchor. Only functions write; owners and administrators of the account read.
+-- subscription ends, no longer has overage, or gets another billing anchor. Only functions write; owners and
+-- administrators of the account read.
 
 create table billing.overage_periods (
     account_id uuid primary key references billing.accounts (id),
@@ -14326,23 +14281,11 @@ begin
     for v_paid in
         select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
         from billing.credit_schedules as schedules
-        left join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
                 select from billing.credit_terms
                 where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
-            )
-            -- A renewal: the lot is that of an earlier period, so _grant_initial would leave it there.
-            and not exists (
-                select from billing.credit_grants as lots
-                join billing.invoice_lines as paid
-                    on paid.stripe_invoice_id = lots.stripe_invoice_id
-                    and paid.stripe_subscription_item_id = lots.stripe_subscription_item_id and not paid.is_proration
-                where lots.key_space = 'stripe' and paid.period_start <= schedules.period_start
-                    and lots.idempotency_key = billing._once_key(
-                        'initial', (_grant_initial_of_invoice.invoice).account_id, plans.stripe_product_id
-                    )
             )
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
@@ -14383,8 +14326,7 @@ begin
 end
 $$;
 
--- Postpones a subscription, with the time from which its months change, to the end of the batch of events; false outside
--- a batch. One line of text for each, because an array would be read and written again each time.
+-- Postpones the months of a subscription to the end of the batch of events; false outside a batch.
 create function billing._postpone_allocation(stripe_subscription_id text, from_moment timestamptz)
 returns boolean
 language plpgsql
@@ -14392,44 +14334,53 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_postponed text := current_setting('billing.postponed', true);
+    v_ids text := current_setting('billing.postponed_ids', true);
+    v_moments text;
 begin
-    if coalesce(v_postponed, '') = '' then
+    if coalesce(v_ids, '') = '' then
         return false;
     end if;
-    v_postponed := set_config(
-        'billing.postponed',
-        v_postponed || _postpone_allocation.stripe_subscription_id
-            || E'\t' || coalesce(_postpone_allocation.from_moment::text, '') || E'\n',
-        true
+    v_moments := current_setting('billing.postponed_moments');
+    v_ids := set_config(
+        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
+    );
+    v_moments := set_config(
+        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
     );
     return true;
 end
 $$;
 
--- What was postponed in this batch: each subscription once.
-create function billing._postponed()
-returns table (stripe_subscription_id text, from_moment timestamptz)
+-- Grants the months that the events of a batch made due, as one set for each month in which they started: fifty
+-- subscriptions cost little more than five.
+create function billing.allocate_postponed()
+returns void
 language plpgsql
-stable
+volatile
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
+    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
+    v_due record;
 begin
-    return query
-    select split_part(line, E'\t', 1), min(nullif(split_part(line, E'\t', 2), '')::timestamptz)
-    from string_to_table(current_setting('billing.postponed', true), E'\n') as line
-    where line <> ''
-    group by 1
-    order by 1;
+    perform set_config('billing.postponed_ids', '', true);
+    for v_due in
+        select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
+        from unnest(v_ids, v_moments) as postponed (id, moment)
+        group by date_trunc('month', postponed.moment, 'UTC')
+        order by 2
+    loop
+        perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, billing.current_time());
+    end loop;
 end
 $$;
 
 -- invoice: one that was just paid, or whose time a change gives back. from_moment: the time from which months may be
--- worth something else (null: only what the subscription's own state says). may_wait: what the invoice paid for is
--- recorded now; in a batch of events the rest is done at its end, by allocate_postponed.
+-- worth something else (null: only what the subscription's own state says).
 create function billing._allocate_subscription(
-    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null,
-    may_wait boolean default false
+    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null
 )
 returns void
 language plpgsql
@@ -14440,7 +14391,6 @@ declare
     v_subscription billing.subscriptions;
     v_waiting_ids text[];
     v_invoice billing.invoices;
-    v_account_id uuid := (_allocate_subscription.invoice).account_id;
     v_balance billing.credit_balances;
     v_is_closed boolean := false;
     v_from timestamptz := _allocate_subscription.from_moment;
@@ -14448,22 +14398,17 @@ declare
     v_until timestamptz;
     v_posted record;
 begin
-    if _allocate_subscription.may_wait and (_allocate_subscription.invoice).stripe_invoice_id is null
-        and billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from) then
-        return;
-    end if;
-    if v_account_id is null then
-        v_account_id := coalesce((
-            select subscriptions.account_id from billing.subscriptions
-            where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
-        ), (
-            -- Its invoice may have arrived before it.
-            select credit_schedules.account_id from billing.credit_schedules
-            where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
-            limit 1
-        ));
-    end if;
-    select * into v_balance from billing.credit_balances where credit_balances.account_id = v_account_id for update;
+    select * into v_balance from billing.credit_balances
+    where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
+        select subscriptions.account_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+    ), (
+        -- Its invoice may have arrived before it.
+        select credit_schedules.account_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+        limit 1
+    ))
+    for update;
     if not v_balance.may_spend then
         v_is_closed := exists (
             select from billing.accounts where accounts.id = v_balance.account_id and accounts.closed_at is not null
@@ -14475,10 +14420,6 @@ begin
         v_from := least(v_from, billing._take_in_invoice(
             _allocate_subscription.invoice, v_subscription, v_is_closed
         ));
-        if _allocate_subscription.may_wait
-            and billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from) then
-            return;
-        end if;
     end if;
     if v_balance.account_id is null then
         return;  -- not linked: the link calls it again
@@ -14540,132 +14481,6 @@ begin
 end
 $$;
 
--- Subscriptions whose state calls for more than the months from from_moment on: the others have nothing that
--- _allocate_subscription would find. The caller has locked their balances.
-create function billing._subscriptions_to_judge(
-    stripe_subscription_ids text[], from_moments timestamptz[], moment timestamptz
-)
-returns text[]
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_has_overage boolean := exists (select from billing.plans where plans.overage_limit > 0);
-begin
-    if exists (select from billing.test_clocks) then
-        return _subscriptions_to_judge.stripe_subscription_ids;
-    end if;
-    return array(
-        select asked.id
-        from unnest(
-            _subscriptions_to_judge.stripe_subscription_ids, _subscriptions_to_judge.from_moments
-        ) as asked (id, from_moment)
-        left join billing.subscriptions on subscriptions.stripe_subscription_id = asked.id
-        left join billing.customers on customers.stripe_customer_id = subscriptions.stripe_customer_id
-        left join billing.credit_balances as balances on balances.account_id = subscriptions.account_id
-        where (
-            subscriptions.status in ('trialing', 'active', 'past_due') and not subscriptions.is_collection_paused
-            and subscriptions.trial_end is null and subscriptions.canceled_at is null and subscriptions.ended_at is null
-            and subscriptions.stripe_test_clock_id is null and customers.deleted_at is null
-            and balances.may_spend and balances.overage_limit = 0
-        ) is not true
-            or v_has_overage and exists (
-                select from billing.subscription_items as items
-                join billing.plans on plans.stripe_price_id = items.stripe_price_id and plans.overage_limit > 0
-                where items.stripe_subscription_id = asked.id
-            )
-            or exists (
-                select from billing.invoice_lines
-                where invoice_lines.stripe_subscription_id = asked.id and invoice_lines.is_waiting
-                    and invoice_lines.stripe_subscription_item_id is not null
-            )
-            or exists (
-                select from billing.credit_schedules as schedules
-                where schedules.stripe_subscription_id = asked.id
-                    and schedules.period_end > least(_subscriptions_to_judge.moment, asked.from_moment)
-                    and billing._may_be_armed(schedules)
-            )
-            or exists (
-                select from billing.credit_schedules as schedules
-                where schedules.stripe_subscription_id = asked.id and schedules.next_slot_at is not null
-                    and (
-                        billing._may_be_armed(schedules)
-                        or (asked.from_moment <= schedules.next_slot_at) is not true
-                        and (
-                            schedules.next_slot_at <= _subscriptions_to_judge.moment
-                            or schedules.next_slot_at = schedules.period_start
-                        )
-                    )
-            )
-    );
-end
-$$;
-
--- True of paid time that differs from how a subscription without an end leaves it, or depends on more than its state.
-create function billing._may_be_armed(schedule billing.credit_schedules)
-returns boolean
-language sql
-immutable
-as $$
-    select (schedule).ends_at <> (schedule).period_end or (schedule).disarmed_reason is not null
-        or (schedule).has_returns or (schedule).is_free and not (schedule).gives_back and not (schedule).is_plain
-$$;
-
--- The end of a batch: judges what its events reported about subscriptions, and grants the months that became due, as
--- one set for each month in which they started: fifty subscriptions cost little more than five.
-create function billing.allocate_postponed()
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_now timestamptz;
-    v_ids text[];
-    v_moments timestamptz[];
-    v_to_judge text[];
-    v_due record;
-begin
-    select array_agg(postponed.stripe_subscription_id), array_agg(postponed.from_moment) into v_ids, v_moments
-    from billing._postponed() as postponed;
-    -- From here on: what the judged subscriptions postpone.
-    perform set_config('billing.postponed', E'\n', true);
-    if v_ids is not null then
-        perform from billing.credit_balances
-        where credit_balances.account_id in (
-            select subscriptions.account_id from billing.subscriptions
-            where subscriptions.stripe_subscription_id = any (v_ids)
-        )
-        order by credit_balances.account_id
-        for update;
-        v_now := billing.current_time();
-        v_to_judge := billing._subscriptions_to_judge(v_ids, v_moments, v_now);
-        if cardinality(v_to_judge) > 0 then
-            perform billing._allocate_subscription(judged.id, judged.from_moment)
-            from unnest(v_ids, v_moments) as judged (id, from_moment)
-            where judged.id = any (v_to_judge);
-        end if;
-        for v_due in
-            select array_agg(postponed.id) as subscription_ids, min(postponed.from_moment) as from_moment
-            from (
-                select asked.id, asked.from_moment from unnest(v_ids, v_moments) as asked (id, from_moment)
-                where asked.id <> all (v_to_judge)
-                union all
-                select judged.stripe_subscription_id, judged.from_moment from billing._postponed() as judged
-            ) as postponed
-            where postponed.from_moment is not null
-            group by date_trunc('month', postponed.from_moment, 'UTC')
-            order by 2
-        loop
-            perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, v_now);
-        end loop;
-    end if;
-    perform set_config('billing.postponed', '', true);
-end
-$$;
-
 -- Terms that are reported after they became valid: months that started since then are recalculated.
 create function billing.tg_credit_terms__allocate()
 returns trigger
@@ -14716,13 +14531,12 @@ after insert or update on billing.credit_terms
 for each row execute function billing.tg_credit_terms__allocate();
 
 revoke all on function
-    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._postpone_allocation, billing._postponed,
-    billing._allocate_subscription, billing._subscriptions_to_judge, billing._may_be_armed, billing.allocate_postponed,
-    billing.tg_credit_terms__allocate
+    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._postpone_allocation, billing.allocate_postponed,
+    billing._allocate_subscription, billing.tg_credit_terms__allocate
 from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_postponed() to billing_worker;
 
-comment on function billing.allocate_postponed() is 'Judges the subscriptions of a batch of events, and grants the months that became due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';
+comment on function billing.allocate_postponed() is 'Grants the months that a batch of events made due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';
 
 -- 50_allocation/48_pack_arrivals.sql
 
@@ -14797,10 +14611,6 @@ begin
     into v_from, v_until, v_subscription_ids
     from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
     if v_subscription_ids is not null then
-        -- In a batch of events, a subscription may still wait for what its own events reported.
-        perform billing._allocate_subscription(postponed.stripe_subscription_id, postponed.from_moment)
-        from billing._postponed() as postponed
-        where postponed.stripe_subscription_id = any (v_subscription_ids);
         perform billing._allocate_slots(v_subscription_ids, v_from, least(
             v_until, billing._time_of_account(v_invoice.account_id)
         ));
@@ -14814,9 +14624,8 @@ begin
 end
 $$;
 
--- Adds up the returned money of a paid invoice, and posts its effect on the credits. is_locked: the caller has locked
--- the balance of its account.
-create function billing._apply_returns_of_invoice(stripe_invoice_id text, is_locked boolean default false)
+-- Adds up the returned money of a paid invoice, and posts its effect on the credits.
+create function billing._apply_returns_of_invoice(stripe_invoice_id text)
 returns void
 language plpgsql
 volatile
@@ -14828,11 +14637,7 @@ declare
     v_returned numeric;
     v_contested numeric;
 begin
-    if _apply_returns_of_invoice.is_locked then
-        perform billing._lock_arrival(_apply_returns_of_invoice.stripe_invoice_id);
-    else
-        perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
-    end if;
+    perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
     where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
         and (
@@ -18083,7 +17888,7 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id, may_wait => true);
+    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
     return 'applied';
 end
 $$;
@@ -18116,6 +17921,34 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
     select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
+$$;
+
+create function billing._record_lines(invoice billing.invoices, lines jsonb)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.invoice_lines (
+        stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
+        discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
+    )
+    select
+        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax, line.quantity,
+        line.is_proration,
+        case jsonb_typeof(line.credited_line_ids) when 'array' then array(
+            select jsonb_array_elements_text(line.credited_line_ids)
+        ) end,
+        line.credited_invoice_id, line.period_start, line.period_end
+    from jsonb_to_recordset(_record_lines.lines) as line (
+        stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
+        amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        credited_invoice_id text, period_start timestamptz, period_end timestamptz
+    )
+    on conflict do nothing;
+end
 $$;
 
 create function billing.sync_invoice(
@@ -18170,39 +18003,16 @@ begin
     if not found then
         return 'stale';
     elsif v_invoice.status = 'paid' then
-        insert into billing.invoice_lines (
-            stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-            discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
-        )
-        select
-            line.stripe_line_id, v_invoice.stripe_invoice_id, line.stripe_subscription_id,
-            line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax,
-            line.quantity, line.is_proration,
-            case jsonb_typeof(line.credited_line_ids) when 'array' then array(
-                select jsonb_array_elements_text(line.credited_line_ids)
-            ) end,
-            line.credited_invoice_id, line.period_start, line.period_end
-        from jsonb_to_recordset(sync_invoice.lines) as line (
-            stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
-            amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
-            credited_invoice_id text, period_start timestamptz, period_end timestamptz
-        )
-        on conflict do nothing;
+        perform billing._record_lines(v_invoice, sync_invoice.lines);
         -- Packs are lines without a subscription item. They come first: overage is repaid by what is paid for it, and not
         -- by the month that the same invoice pays for.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
         end if;
         if v_invoice.stripe_subscription_id is not null then
-            perform billing._allocate_subscription(
-                v_invoice.stripe_subscription_id, null, v_invoice, may_wait => true
-            );
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        perform billing._apply_returns_of_invoice(
-            v_invoice.stripe_invoice_id,
-            -- By _allocate_subscription.
-            is_locked => v_invoice.account_id is not null and v_invoice.stripe_subscription_id is not null
-        );
+        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
     ) then
@@ -18213,7 +18023,7 @@ end
 $$;
 
 revoke all on function
-    billing._invoice_rank, billing.sync_invoice
+    billing._invoice_rank, billing._record_lines, billing.sync_invoice
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_invoice(
     text, text, text, boolean, text, text, text, text, bigint, bigint, bigint, bigint, integer, timestamptz, text, timestamptz,

@@ -209,7 +209,6 @@ INLINED = {
     "billing._is_plain",
     "billing._lets_lapse",
     "billing._lot",
-    "billing._may_be_armed",
     "billing._moment_text",
     "billing._months",
     "billing._is_cap_period",

@@ -480,7 +480,7 @@ COMMENT ON COLUMN billing.invoices.amount_returned IS 'The returned part of tota
 
 COMMENT ON COLUMN billing.invoices.amount_contested IS 'The part of the rest that open disputes contest.';
 
-CREATE FUNCTION billing._allocate_subscription(stripe_subscription_id text, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone, invoice billing.invoices DEFAULT NULL::billing.invoices, may_wait boolean DEFAULT false) RETURNS void
+CREATE FUNCTION billing._allocate_subscription(stripe_subscription_id text, from_moment timestamp with time zone DEFAULT NULL::timestamp with time zone, invoice billing.invoices DEFAULT NULL::billing.invoices) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -488,7 +488,6 @@ declare
     v_subscription billing.subscriptions;
     v_waiting_ids text[];
     v_invoice billing.invoices;
-    v_account_id uuid := (_allocate_subscription.invoice).account_id;
     v_balance billing.credit_balances;
     v_is_closed boolean := false;
     v_from timestamptz := _allocate_subscription.from_moment;
@@ -496,22 +495,17 @@ declare
     v_until timestamptz;
     v_posted record;
 begin
-    if _allocate_subscription.may_wait and (_allocate_subscription.invoice).stripe_invoice_id is null
-        and billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from) then
-        return;
-    end if;
-    if v_account_id is null then
-        v_account_id := coalesce((
-            select subscriptions.account_id from billing.subscriptions
-            where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
-        ), (
-            -- Its invoice may have arrived before it.
-            select credit_schedules.account_id from billing.credit_schedules
-            where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
-            limit 1
-        ));
-    end if;
-    select * into v_balance from billing.credit_balances where credit_balances.account_id = v_account_id for update;
+    select * into v_balance from billing.credit_balances
+    where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
+        select subscriptions.account_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+    ), (
+        -- Its invoice may have arrived before it.
+        select credit_schedules.account_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+        limit 1
+    ))
+    for update;
     if not v_balance.may_spend then
         v_is_closed := exists (
             select from billing.accounts where accounts.id = v_balance.account_id and accounts.closed_at is not null
@@ -523,10 +517,6 @@ begin
         v_from := least(v_from, billing._take_in_invoice(
             _allocate_subscription.invoice, v_subscription, v_is_closed
         ));
-        if _allocate_subscription.may_wait
-            and billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from) then
-            return;
-        end if;
     end if;
     if v_balance.account_id is null then
         return;  -- not linked: the link calls it again
@@ -752,7 +742,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._apply_returns_of_invoice(stripe_invoice_id text, is_locked boolean DEFAULT false) RETURNS void
+CREATE FUNCTION billing._apply_returns_of_invoice(stripe_invoice_id text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -762,11 +752,7 @@ declare
     v_returned numeric;
     v_contested numeric;
 begin
-    if _apply_returns_of_invoice.is_locked then
-        perform billing._lock_arrival(_apply_returns_of_invoice.stripe_invoice_id);
-    else
-        perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
-    end if;
+    perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
     where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
         and (
@@ -1312,29 +1298,9 @@ declare
     v_burnt billing.credit_consumptions[] := '{}';
 begin
     open v_lots;
-    fetch v_lots into v_lot;
-    if cardinality(_burn_lots.entries) > 1 and cardinality(_burn_lots.takes) = 0 and v_lot.free > v_left
-        and v_left = (
-            select sum(-entry.amount - entry.debt) from unnest(_burn_lots.entries) as entry
-            where entry.amount + entry.debt < 0
-        ) then
-        -- A batch, and its first lot has enough.
-        update billing.credit_grants
-        set remaining = credit_grants.remaining - v_left::bigint,
-            lapsed = credit_grants.lapsed + coalesce((
-                select sum(-entry.amount - entry.debt)::bigint from unnest(_burn_lots.entries) as entry
-                where entry.amount + entry.debt < 0 and billing._lets_lapse(entry)
-            ), 0),
-            epoch = credit_grants.epoch + (random() < 0.02)::integer
-        where credit_grants.ctid = v_lot.place;
-        close v_lots;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select entry.id, v_lot.id, -entry.amount - entry.debt from unnest(_burn_lots.entries) as entry
-        where entry.amount + entry.debt < 0;
-        return;
-    end if;
-    loop
-        if v_lot is null then
+    while v_left > 0 loop
+        fetch v_lots into v_lot;
+        if not found then
             raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
                 using errcode = 'TB016', hint = 'Check billing.ledger_discrepancies before the account spends again.';
         end if;
@@ -1363,8 +1329,6 @@ begin
             closed_at = case when credit_grants.remaining = v_taken then v_entry.occurred_at end,
             epoch = credit_grants.epoch + (random() < 0.02)::integer
         where credit_grants.ctid = v_lot.place;
-        exit when v_left = 0;
-        fetch v_lots into v_lot;
     end loop;
     close v_lots;
     insert into billing.credit_consumptions (entry_id, grant_id, amount)
@@ -2682,17 +2646,177 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._counts_from(invoice billing.invoices, period_end timestamp with time zone, credits_since timestamp with time zone, grants_current_period boolean) RETURNS timestamp with time zone
+CREATE FUNCTION billing._origin_of(url text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select parts[1] || '://' || lower(parts[2])
+        || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
+    from (
+        select array[found[1], found[2], coalesce(found[3], case found[1] when 'https' then '443' else '80' end)] as parts
+        from pg_catalog.regexp_match(
+            _origin_of.url,
+            '^(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[::1\])(?::([1-9][0-9]{0,4}))?(?:[/?#][!-\[\]-~]*)?$'
+        ) as found
+        where found is not null
+    ) as address
+$_$;
+
+CREATE TABLE billing.settings (
+    id boolean DEFAULT true NOT NULL,
+    livemode boolean DEFAULT false NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    stripe_account_id text,
+    credits_since timestamp with time zone,
+    grants_current_period boolean DEFAULT false NOT NULL,
+    initial_credits_per text DEFAULT 'product'::text NOT NULL,
+    seen_card_policy text,
+    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
+    past_due_keeps_features boolean DEFAULT true NOT NULL,
+    site_url text,
+    allowed_redirect_origins text[] DEFAULT '{}'::text[] NOT NULL,
+    one_subscription_per text DEFAULT 'product'::text NOT NULL,
+    max_checkout_quantity bigint DEFAULT 100 NOT NULL,
+    allow_promotion_codes boolean DEFAULT true NOT NULL,
+    automatic_tax boolean DEFAULT false NOT NULL,
+    collect_tax_ids boolean DEFAULT false NOT NULL,
+    billing_address_collection text DEFAULT 'auto'::text NOT NULL,
+    one_trial_per text DEFAULT 'product'::text NOT NULL,
+    trial_without_card text,
+    checkout_branding jsonb,
+    payment_reference_lifetime interval DEFAULT '1 day'::interval NOT NULL,
+    payment_link_options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    customer_notifications text[] DEFAULT '{}'::text[] NOT NULL,
+    notification_rate integer DEFAULT 5 NOT NULL,
+    notification_window interval DEFAULT '00:10:00'::interval NOT NULL,
+    notification_deadline interval DEFAULT '3 days'::interval NOT NULL,
+    notification_retention interval DEFAULT '90 days'::interval NOT NULL,
+    silence_after interval DEFAULT '2 days'::interval,
+    expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
+    worker_missing_after interval DEFAULT '00:03:00'::interval,
+    alert_webhook_url text,
+    keep_events_days integer DEFAULT 90 NOT NULL,
+    fraud_dry_run boolean DEFAULT false NOT NULL,
+    refund_policy text,
+    on_user_deleted text DEFAULT 'report'::text NOT NULL,
+    limit_members_to_seats boolean DEFAULT false NOT NULL,
+    invitation_lifetime interval DEFAULT '7 days'::interval NOT NULL,
+    CONSTRAINT alert_webhook_url_is_a_web_address CHECK (((alert_webhook_url IS NULL) OR (billing._origin_of(alert_webhook_url) IS NOT NULL))),
+    CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
+    CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
+    CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
+    CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
+    CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
+    CONSTRAINT invitation_lifetime_is_positive CHECK (((invitation_lifetime >= '00:01:00'::interval) AND (invitation_lifetime <= '1 year'::interval))),
+    CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),
+    CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
+    CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
+    CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
+    CONSTRAINT notification_window_is_positive CHECK ((notification_window > '00:00:00'::interval)),
+    CONSTRAINT notifications_are_kept_for_replays CHECK ((notification_retention >= '30 days'::interval)),
+    CONSTRAINT on_user_deleted_is_known CHECK ((on_user_deleted = ANY (ARRAY['report'::text, 'cancel'::text]))),
+    CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT one_trial_per_is_known CHECK ((one_trial_per = ANY (ARRAY['product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT payment_link_options_are_known CHECK (billing._are_link_options(payment_link_options)),
+    CONSTRAINT payment_reference_lifetime_is_positive CHECK (((payment_reference_lifetime >= '00:01:00'::interval) AND (payment_reference_lifetime <= '1 year'::interval))),
+    CONSTRAINT redirect_origins_are_origins CHECK (billing._are_origins(allowed_redirect_origins)),
+    CONSTRAINT refund_policy_fits_stripe CHECK (((length(refund_policy) >= 1) AND (length(refund_policy) <= 20000))),
+    CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
+    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
+    CONSTRAINT silence_is_an_hour_at_least CHECK ((silence_after >= '01:00:00'::interval)),
+    CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
+    CONSTRAINT stripe_account_id_is_one CHECK ((stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'::text)),
+    CONSTRAINT there_is_one_row CHECK (id),
+    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text]))),
+    CONSTRAINT worker_missing_after_is_a_minute_at_least CHECK ((worker_missing_after >= '00:01:00'::interval))
+);
+
+COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
+
+COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
+
+COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
+
+COMMENT ON COLUMN billing.settings.credits_since IS 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
+
+COMMENT ON COLUMN billing.settings.grants_current_period IS 'True if a period that was paid for before credits_since gives the credits of its time after it.';
+
+COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
+
+COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial, trial and free credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
+
+COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
+
+COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
+
+COMMENT ON COLUMN billing.settings.site_url IS 'The app''s address: Stripe redirects users here unless a request names another page.';
+
+COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) to which users may be redirected.';
+
+COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
+
+COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The largest quantity of a price in one checkout, unless the plan declares seats.';
+
+COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
+
+COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
+
+COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a field for a business''s tax id.';
+
+COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
+
+COMMENT ON COLUMN billing.settings.one_trial_per IS 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
+
+COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
+
+COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
+
+COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long the reference in a Payment Link''s URL is valid.';
+
+COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
+
+COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
+
+COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
+
+COMMENT ON COLUMN billing.settings.notification_window IS 'See notification_rate.';
+
+COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is retried before a notification is dead.';
+
+COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; at least 30 days.';
+
+COMMENT ON COLUMN billing.settings.silence_after IS 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
+
+COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before the expiry of credits their owner is notified.';
+
+COMMENT ON COLUMN billing.settings.worker_missing_after IS 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
+
+COMMENT ON COLUMN billing.settings.alert_webhook_url IS 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
+
+COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
+
+COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
+
+COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown to customers before they buy; evidence in disputes.';
+
+COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
+
+COMMENT ON COLUMN billing.settings.limit_members_to_seats IS 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
+
+COMMENT ON COLUMN billing.settings.invitation_lifetime IS 'How long an invitation to a team can be accepted.';
+
+CREATE FUNCTION billing._counts_from(invoice billing.invoices, period_end timestamp with time zone, settings billing.settings) RETURNS timestamp with time zone
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+declare
+    v_since timestamptz := (_counts_from.settings).credits_since;
 begin
     return case
-        when (
-            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= _counts_from.credits_since
-        ) is not false then '-infinity'
-        when _counts_from.grants_current_period and _counts_from.period_end > _counts_from.credits_since
-            then _counts_from.credits_since
+        when coalesce(
+            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
+        ) then '-infinity'
+        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
         else 'infinity'
     end;
 end
@@ -4687,23 +4811,11 @@ begin
     for v_paid in
         select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
         from billing.credit_schedules as schedules
-        left join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
                 select from billing.credit_terms
                 where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
-            )
-            -- A renewal: the lot is that of an earlier period, so _grant_initial would leave it there.
-            and not exists (
-                select from billing.credit_grants as lots
-                join billing.invoice_lines as paid
-                    on paid.stripe_invoice_id = lots.stripe_invoice_id
-                    and paid.stripe_subscription_item_id = lots.stripe_subscription_item_id and not paid.is_proration
-                where lots.key_space = 'stripe' and paid.period_start <= schedules.period_start
-                    and lots.idempotency_key = billing._once_key(
-                        'initial', (_grant_initial_of_invoice.invoice).account_id, plans.stripe_product_id
-                    )
             )
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
@@ -6439,13 +6551,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._may_be_armed(schedule billing.credit_schedules) RETURNS boolean
-    LANGUAGE sql IMMUTABLE
-    AS $$
-    select (schedule).ends_at <> (schedule).period_end or (schedule).disarmed_reason is not null
-        or (schedule).has_returns or (schedule).is_free and not (schedule).gives_back and not (schedule).is_plain
-$$;
-
 CREATE TABLE billing.account_members (
     account_id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -7110,22 +7215,6 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._origin_of(url text) RETURNS text
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-    select parts[1] || '://' || lower(parts[2])
-        || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
-    from (
-        select array[found[1], found[2], coalesce(found[3], case found[1] when 'https' then '443' else '80' end)] as parts
-        from pg_catalog.regexp_match(
-            _origin_of.url,
-            '^(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[::1\])(?::([1-9][0-9]{0,4}))?(?:[/?#][!-\[\]-~]*)?$'
-        ) as found
-        where found is not null
-    ) as address
-$_$;
-
 CREATE FUNCTION billing._overage(account_id uuid, counted_from timestamp with time zone, counted_until timestamp with time zone, period_end timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -7581,18 +7670,14 @@ declare
     v_balance billing.credit_balances := _post_entries.balance;
     v_entries billing.credit_entries[] := _post_entries.entries;
     v_lot billing.credit_grants;
-    v_after bigint := v_balance.balance;
-    v_debt bigint := v_balance.debt;
     v_rest numeric := 0;
 begin
     for v_number in 1 .. cardinality(v_entries) loop
-        v_after := v_after + v_entries[v_number].amount;
-        v_debt := v_debt + v_entries[v_number].debt;
-        v_entries[v_number].balance_after := v_after;
+        v_balance.balance := v_balance.balance + v_entries[v_number].amount;
+        v_balance.debt := v_balance.debt + v_entries[v_number].debt;
+        v_rest := v_rest - v_entries[v_number].amount - v_entries[v_number].debt;
+        v_entries[v_number].balance_after := v_balance.balance;
     end loop;
-    v_rest := v_balance.balance::numeric + v_balance.debt - v_after - v_debt;
-    v_balance.balance := v_after;
-    v_balance.debt := v_debt;
     foreach v_lot in array _post_entries.lots loop
         v_rest := v_rest + v_lot.remaining;
         -- Unless it is used up at once.
@@ -7894,10 +7979,6 @@ begin
     into v_from, v_until, v_subscription_ids
     from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
     if v_subscription_ids is not null then
-        -- In a batch of events, a subscription may still wait for what its own events reported.
-        perform billing._allocate_subscription(postponed.stripe_subscription_id, postponed.from_moment)
-        from billing._postponed() as postponed
-        where postponed.stripe_subscription_id = any (v_subscription_ids);
         perform billing._allocate_slots(v_subscription_ids, v_from, least(
             v_until, billing._time_of_account(v_invoice.account_id)
         ));
@@ -8128,16 +8209,18 @@ CREATE FUNCTION billing._postpone_allocation(stripe_subscription_id text, from_m
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_postponed text := current_setting('billing.postponed', true);
+    v_ids text := current_setting('billing.postponed_ids', true);
+    v_moments text;
 begin
-    if coalesce(v_postponed, '') = '' then
+    if coalesce(v_ids, '') = '' then
         return false;
     end if;
-    v_postponed := set_config(
-        'billing.postponed',
-        v_postponed || _postpone_allocation.stripe_subscription_id
-            || E'\t' || coalesce(_postpone_allocation.from_moment::text, '') || E'\n',
-        true
+    v_moments := current_setting('billing.postponed_moments');
+    v_ids := set_config(
+        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
+    );
+    v_moments := set_config(
+        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
     );
     return true;
 end
@@ -8155,20 +8238,6 @@ begin
     from unnest(_postpone_jobs.ids) as job (id)
     where message.message ->> 'kind' = _postpone_jobs.kind and message.message ->> 'id' = job.id
         and (message.vt <= now() or message.headers ->> 'worker_pid' = pg_backend_pid()::text);
-end
-$$;
-
-CREATE FUNCTION billing._postponed() RETURNS TABLE(stripe_subscription_id text, from_moment timestamp with time zone)
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-begin
-    return query
-    select split_part(line, E'\t', 1), min(nullif(split_part(line, E'\t', 2), '')::timestamptz)
-    from string_to_table(current_setting('billing.postponed', true), E'\n') as line
-    where line <> ''
-    group by 1
-    order by 1;
 end
 $$;
 
@@ -8827,6 +8896,32 @@ exception when sqlstate 'TB017' then
 end
 $$;
 
+CREATE FUNCTION billing._record_lines(invoice billing.invoices, lines jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    insert into billing.invoice_lines (
+        stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
+        discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
+    )
+    select
+        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax, line.quantity,
+        line.is_proration,
+        case jsonb_typeof(line.credited_line_ids) when 'array' then array(
+            select jsonb_array_elements_text(line.credited_line_ids)
+        ) end,
+        line.credited_invoice_id, line.period_start, line.period_end
+    from jsonb_to_recordset(_record_lines.lines) as line (
+        stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
+        amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        credited_invoice_id text, period_start timestamptz, period_end timestamptz
+    )
+    on conflict do nothing;
+end
+$$;
+
 CREATE FUNCTION billing._record_older_state(stripe_subscription_id text, billing_cycle_anchor timestamp with time zone, status text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -8857,15 +8952,13 @@ declare
     v_is_free boolean;
     v_from timestamptz;
     v_shared_from timestamptz;
-    v_since timestamptz;
-    v_grants_current_period boolean;
-    v_counts_from timestamptz := '-infinity';
+    v_settings billing.settings;
+    v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
-    select settings.credits_since, settings.grants_current_period into strict v_since, v_grants_current_period
-    from billing.settings;
+    select * into strict v_settings from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -8878,9 +8971,7 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        if v_since is not null then
-            v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_since, v_grants_current_period);
-        end if;
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
@@ -10876,62 +10967,6 @@ CREATE FUNCTION billing._subscription_to_change(account_id uuid, livemode boolea
     limit 1
 $$;
 
-CREATE FUNCTION billing._subscriptions_to_judge(stripe_subscription_ids text[], from_moments timestamp with time zone[], moment timestamp with time zone) RETURNS text[]
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $$
-declare
-    v_has_overage boolean := exists (select from billing.plans where plans.overage_limit > 0);
-begin
-    if exists (select from billing.test_clocks) then
-        return _subscriptions_to_judge.stripe_subscription_ids;
-    end if;
-    return array(
-        select asked.id
-        from unnest(
-            _subscriptions_to_judge.stripe_subscription_ids, _subscriptions_to_judge.from_moments
-        ) as asked (id, from_moment)
-        left join billing.subscriptions on subscriptions.stripe_subscription_id = asked.id
-        left join billing.customers on customers.stripe_customer_id = subscriptions.stripe_customer_id
-        left join billing.credit_balances as balances on balances.account_id = subscriptions.account_id
-        where (
-            subscriptions.status in ('trialing', 'active', 'past_due') and not subscriptions.is_collection_paused
-            and subscriptions.trial_end is null and subscriptions.canceled_at is null and subscriptions.ended_at is null
-            and subscriptions.stripe_test_clock_id is null and customers.deleted_at is null
-            and balances.may_spend and balances.overage_limit = 0
-        ) is not true
-            or v_has_overage and exists (
-                select from billing.subscription_items as items
-                join billing.plans on plans.stripe_price_id = items.stripe_price_id and plans.overage_limit > 0
-                where items.stripe_subscription_id = asked.id
-            )
-            or exists (
-                select from billing.invoice_lines
-                where invoice_lines.stripe_subscription_id = asked.id and invoice_lines.is_waiting
-                    and invoice_lines.stripe_subscription_item_id is not null
-            )
-            or exists (
-                select from billing.credit_schedules as schedules
-                where schedules.stripe_subscription_id = asked.id
-                    and schedules.period_end > least(_subscriptions_to_judge.moment, asked.from_moment)
-                    and billing._may_be_armed(schedules)
-            )
-            or exists (
-                select from billing.credit_schedules as schedules
-                where schedules.stripe_subscription_id = asked.id and schedules.next_slot_at is not null
-                    and (
-                        billing._may_be_armed(schedules)
-                        or (asked.from_moment <= schedules.next_slot_at) is not true
-                        and (
-                            schedules.next_slot_at <= _subscriptions_to_judge.moment
-                            or schedules.next_slot_at = schedules.period_start
-                        )
-                    )
-            )
-    );
-end
-$$;
-
 CREATE FUNCTION billing._supersede_requests(account_id uuid, plan billing.plans, idempotency_key text, has_trial boolean) RETURNS text[]
     LANGUAGE sql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -12860,51 +12895,23 @@ CREATE FUNCTION billing.allocate_postponed() RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_now timestamptz;
-    v_ids text[];
-    v_moments timestamptz[];
-    v_to_judge text[];
+    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
+    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
     v_due record;
 begin
-    select array_agg(postponed.stripe_subscription_id), array_agg(postponed.from_moment) into v_ids, v_moments
-    from billing._postponed() as postponed;
-    -- From here on: what the judged subscriptions postpone.
-    perform set_config('billing.postponed', E'\n', true);
-    if v_ids is not null then
-        perform from billing.credit_balances
-        where credit_balances.account_id in (
-            select subscriptions.account_id from billing.subscriptions
-            where subscriptions.stripe_subscription_id = any (v_ids)
-        )
-        order by credit_balances.account_id
-        for update;
-        v_now := billing.current_time();
-        v_to_judge := billing._subscriptions_to_judge(v_ids, v_moments, v_now);
-        if cardinality(v_to_judge) > 0 then
-            perform billing._allocate_subscription(judged.id, judged.from_moment)
-            from unnest(v_ids, v_moments) as judged (id, from_moment)
-            where judged.id = any (v_to_judge);
-        end if;
-        for v_due in
-            select array_agg(postponed.id) as subscription_ids, min(postponed.from_moment) as from_moment
-            from (
-                select asked.id, asked.from_moment from unnest(v_ids, v_moments) as asked (id, from_moment)
-                where asked.id <> all (v_to_judge)
-                union all
-                select judged.stripe_subscription_id, judged.from_moment from billing._postponed() as judged
-            ) as postponed
-            where postponed.from_moment is not null
-            group by date_trunc('month', postponed.from_moment, 'UTC')
-            order by 2
-        loop
-            perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, v_now);
-        end loop;
-    end if;
-    perform set_config('billing.postponed', '', true);
+    perform set_config('billing.postponed_ids', '', true);
+    for v_due in
+        select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
+        from unnest(v_ids, v_moments) as postponed (id, moment)
+        group by date_trunc('month', postponed.moment, 'UTC')
+        order by 2
+    loop
+        perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, billing.current_time());
+    end loop;
 end
 $$;
 
-COMMENT ON FUNCTION billing.allocate_postponed() IS 'Judges the subscriptions of a batch of events, and grants the months that became due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';
+COMMENT ON FUNCTION billing.allocate_postponed() IS 'Grants the months that a batch of events made due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';
 
 CREATE FUNCTION billing.ask_stripe(msg_id bigint, event_id text, tie_kind text, tie_stripe_id text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -14696,7 +14703,9 @@ CREATE FUNCTION billing.lock_stripe_events(event_ids text[], stripe_customer_ids
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
     if lock_stripe_events.postpone_months then
-        perform pg_catalog.set_config('billing.postponed', E'\n', true);
+        perform
+            pg_catalog.set_config('billing.postponed_ids', '{}', true),
+            pg_catalog.set_config('billing.postponed_moments', '{}', true);
     end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
@@ -17253,17 +17262,12 @@ CREATE FUNCTION billing.spend_credits_batch(spends jsonb) RETURNS SETOF billing.
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $_$
 declare
-    v_account_ids uuid[];
     v_account_id uuid;
-    v_checked bigint;
     v_key text;
     v_new jsonb;
     v_repeated boolean;
-    v_is_new boolean := true;
     v_balance billing.credit_balances;
     v_now timestamptz;
-    v_posted billing.credit_entries[];
-    v_entries billing.credit_entries[] := '{}';
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -17273,25 +17277,26 @@ begin
     end if;
     -- Otherwise a misspelt name would be ignored silently, and the spend would differ from what was meant.
     select name into v_key
-    from jsonb_array_elements(spend_credits_batch.spends) as spend
-    cross join lateral jsonb_object_keys(spend - array[
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id', 'actor'
-    ]) as name
+    from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
+    where name not in (
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
+        'actor'
+    )
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
             using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
-    select
-        array_agg(distinct spend.account_id),
-        count(billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')))
-            + count(billing._checked_amount(spend.amount)) + count(billing._checked_actor(spend.actor))
-    into v_account_ids, v_checked
+    perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
+        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
     from jsonb_to_recordset(spend_credits_batch.spends) as spend (
-        account_id uuid, amount numeric, idempotency_key text, metadata jsonb, actor text
+        amount numeric, idempotency_key text, metadata jsonb, actor text
     );
 
-    foreach v_account_id in array coalesce(v_account_ids, '{}') loop
+    for v_account_id in
+        select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
+        order by spend.account_id
+    loop
         perform billing._lock_balance(v_account_id);
 
         select
@@ -17306,7 +17311,6 @@ begin
             limit 1
         ) as held on true
         where (asked.spend ->> 'account_id')::uuid = v_account_id;
-        v_is_new := v_is_new and not v_repeated;
         if v_repeated then
             v_new := billing._without_repeats(v_account_id, v_new);
         end if;
@@ -17314,31 +17318,19 @@ begin
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
             v_now := billing.current_time();
-            select billing._post_spends(v_balance, array_agg(billing._entry(
+            perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
                 metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
                 idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
-            into v_posted
             from jsonb_to_recordset(v_new) as spend (
                 amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
                 actor text
             );
-            v_entries := v_entries || v_posted;
         end if;
     end loop;
 
-    if v_is_new then
-        return query
-        select entry.*
-        from rows from (
-            jsonb_to_recordset(spend_credits_batch.spends) as (account_id uuid, idempotency_key text)
-        ) with ordinality as asked (account_id, idempotency_key, position)
-        join unnest(v_entries) as entry using (account_id, idempotency_key)
-        order by asked.position;
-        return;
-    end if;
     return query
     select found.*
     from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)
@@ -17729,39 +17721,16 @@ begin
     if not found then
         return 'stale';
     elsif v_invoice.status = 'paid' then
-        insert into billing.invoice_lines (
-            stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-            discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
-        )
-        select
-            line.stripe_line_id, v_invoice.stripe_invoice_id, line.stripe_subscription_id,
-            line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax,
-            line.quantity, line.is_proration,
-            case jsonb_typeof(line.credited_line_ids) when 'array' then array(
-                select jsonb_array_elements_text(line.credited_line_ids)
-            ) end,
-            line.credited_invoice_id, line.period_start, line.period_end
-        from jsonb_to_recordset(sync_invoice.lines) as line (
-            stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
-            amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
-            credited_invoice_id text, period_start timestamptz, period_end timestamptz
-        )
-        on conflict do nothing;
+        perform billing._record_lines(v_invoice, sync_invoice.lines);
         -- Packs are lines without a subscription item. They come first: overage is repaid by what is paid for it, and not
         -- by the month that the same invoice pays for.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
         end if;
         if v_invoice.stripe_subscription_id is not null then
-            perform billing._allocate_subscription(
-                v_invoice.stripe_subscription_id, null, v_invoice, may_wait => true
-            );
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        perform billing._apply_returns_of_invoice(
-            v_invoice.stripe_invoice_id,
-            -- By _allocate_subscription.
-            is_locked => v_invoice.account_id is not null and v_invoice.stripe_subscription_id is not null
-        );
+        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
     ) then
@@ -18233,7 +18202,7 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id, may_wait => true);
+    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
     return 'applied';
 end
 $$;
@@ -20730,149 +20699,6 @@ CREATE TABLE billing.saved_cards (
 COMMENT ON TABLE billing.saved_cards IS 'Cards saved in Stripe, in their newest state; without a customer once detached.';
 
 COMMENT ON COLUMN billing.saved_cards.expires_on IS 'The first day on which the card is no longer valid.';
-
-CREATE TABLE billing.settings (
-    id boolean DEFAULT true NOT NULL,
-    livemode boolean DEFAULT false NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    stripe_account_id text,
-    credits_since timestamp with time zone,
-    grants_current_period boolean DEFAULT false NOT NULL,
-    initial_credits_per text DEFAULT 'product'::text NOT NULL,
-    seen_card_policy text,
-    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
-    past_due_keeps_features boolean DEFAULT true NOT NULL,
-    site_url text,
-    allowed_redirect_origins text[] DEFAULT '{}'::text[] NOT NULL,
-    one_subscription_per text DEFAULT 'product'::text NOT NULL,
-    max_checkout_quantity bigint DEFAULT 100 NOT NULL,
-    allow_promotion_codes boolean DEFAULT true NOT NULL,
-    automatic_tax boolean DEFAULT false NOT NULL,
-    collect_tax_ids boolean DEFAULT false NOT NULL,
-    billing_address_collection text DEFAULT 'auto'::text NOT NULL,
-    one_trial_per text DEFAULT 'product'::text NOT NULL,
-    trial_without_card text,
-    checkout_branding jsonb,
-    payment_reference_lifetime interval DEFAULT '1 day'::interval NOT NULL,
-    payment_link_options jsonb DEFAULT '{}'::jsonb NOT NULL,
-    customer_notifications text[] DEFAULT '{}'::text[] NOT NULL,
-    notification_rate integer DEFAULT 5 NOT NULL,
-    notification_window interval DEFAULT '00:10:00'::interval NOT NULL,
-    notification_deadline interval DEFAULT '3 days'::interval NOT NULL,
-    notification_retention interval DEFAULT '90 days'::interval NOT NULL,
-    silence_after interval DEFAULT '2 days'::interval,
-    expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
-    worker_missing_after interval DEFAULT '00:03:00'::interval,
-    alert_webhook_url text,
-    keep_events_days integer DEFAULT 90 NOT NULL,
-    fraud_dry_run boolean DEFAULT false NOT NULL,
-    refund_policy text,
-    on_user_deleted text DEFAULT 'report'::text NOT NULL,
-    limit_members_to_seats boolean DEFAULT false NOT NULL,
-    invitation_lifetime interval DEFAULT '7 days'::interval NOT NULL,
-    CONSTRAINT alert_webhook_url_is_a_web_address CHECK (((alert_webhook_url IS NULL) OR (billing._origin_of(alert_webhook_url) IS NOT NULL))),
-    CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
-    CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
-    CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
-    CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
-    CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
-    CONSTRAINT invitation_lifetime_is_positive CHECK (((invitation_lifetime >= '00:01:00'::interval) AND (invitation_lifetime <= '1 year'::interval))),
-    CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),
-    CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
-    CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
-    CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
-    CONSTRAINT notification_window_is_positive CHECK ((notification_window > '00:00:00'::interval)),
-    CONSTRAINT notifications_are_kept_for_replays CHECK ((notification_retention >= '30 days'::interval)),
-    CONSTRAINT on_user_deleted_is_known CHECK ((on_user_deleted = ANY (ARRAY['report'::text, 'cancel'::text]))),
-    CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
-    CONSTRAINT one_trial_per_is_known CHECK ((one_trial_per = ANY (ARRAY['product'::text, 'account'::text, 'none'::text]))),
-    CONSTRAINT payment_link_options_are_known CHECK (billing._are_link_options(payment_link_options)),
-    CONSTRAINT payment_reference_lifetime_is_positive CHECK (((payment_reference_lifetime >= '00:01:00'::interval) AND (payment_reference_lifetime <= '1 year'::interval))),
-    CONSTRAINT redirect_origins_are_origins CHECK (billing._are_origins(allowed_redirect_origins)),
-    CONSTRAINT refund_policy_fits_stripe CHECK (((length(refund_policy) >= 1) AND (length(refund_policy) <= 20000))),
-    CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
-    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
-    CONSTRAINT silence_is_an_hour_at_least CHECK ((silence_after >= '01:00:00'::interval)),
-    CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
-    CONSTRAINT stripe_account_id_is_one CHECK ((stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'::text)),
-    CONSTRAINT there_is_one_row CHECK (id),
-    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text]))),
-    CONSTRAINT worker_missing_after_is_a_minute_at_least CHECK ((worker_missing_after >= '00:01:00'::interval))
-);
-
-COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
-
-COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
-
-COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
-
-COMMENT ON COLUMN billing.settings.credits_since IS 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
-
-COMMENT ON COLUMN billing.settings.grants_current_period IS 'True if a period that was paid for before credits_since gives the credits of its time after it.';
-
-COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
-
-COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial, trial and free credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
-
-COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
-
-COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
-
-COMMENT ON COLUMN billing.settings.site_url IS 'The app''s address: Stripe redirects users here unless a request names another page.';
-
-COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) to which users may be redirected.';
-
-COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
-
-COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The largest quantity of a price in one checkout, unless the plan declares seats.';
-
-COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
-
-COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
-
-COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a field for a business''s tax id.';
-
-COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
-
-COMMENT ON COLUMN billing.settings.one_trial_per IS 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
-
-COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
-
-COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
-
-COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long the reference in a Payment Link''s URL is valid.';
-
-COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
-
-COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
-
-COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
-
-COMMENT ON COLUMN billing.settings.notification_window IS 'See notification_rate.';
-
-COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is retried before a notification is dead.';
-
-COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; at least 30 days.';
-
-COMMENT ON COLUMN billing.settings.silence_after IS 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
-
-COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before the expiry of credits their owner is notified.';
-
-COMMENT ON COLUMN billing.settings.worker_missing_after IS 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
-
-COMMENT ON COLUMN billing.settings.alert_webhook_url IS 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
-
-COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
-
-COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
-
-COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown to customers before they buy; evidence in disputes.';
-
-COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
-
-COMMENT ON COLUMN billing.settings.limit_members_to_seats IS 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
-
-COMMENT ON COLUMN billing.settings.invitation_lifetime IS 'How long an invitation to a team can be accepted.';
 
 CREATE VIEW billing.stripe_facts WITH (security_invoker='on') AS
  SELECT 'product'::text AS object,

@@ -1,4 +1,4 @@
-"""What a batch reports of many subscriptions is judged as one set: each gets what its own event alone would give it."""
+"""A batch of events about many subscriptions: each gets what its own event alone would give it."""
 
 from typing import Any
 

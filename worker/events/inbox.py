@@ -96,8 +96,7 @@ def take_lookups(conn: Connection[Any], lookups_max: int) -> list[Lookup]:
 def lock(conn: Connection[Any], messages: Sequence[Message], stripe_customer_ids: Sequence[str]) -> None:
     """Lock events, then accounts, in the order of their ids, so that two batches never deadlock.
 
-    From here on what events report of subscriptions is postponed: `allocate_postponed` must follow in the same
-    transaction.
+    From here on months of credits are postponed: `allocate_postponed` must follow in the same transaction.
     """
     conn.execute(
         "select billing.lock_stripe_events("
@@ -107,7 +106,7 @@ def lock(conn: Connection[Any], messages: Sequence[Message], stripe_customer_ids
 
 
 def allocate_postponed(conn: Connection[Any]) -> None:
-    """Judge the subscriptions of events since `lock`, and grant the months of credits that became due, as one set."""
+    """Grant the months of credits that events since `lock` have made due, as one set."""
     conn.execute("select billing.allocate_postponed()")
 
 

@@ -200,29 +200,9 @@ declare
     v_burnt billing.credit_consumptions[] := '{}';
 begin
     open v_lots;
-    fetch v_lots into v_lot;
-    if cardinality(_burn_lots.entries) > 1 and cardinality(_burn_lots.takes) = 0 and v_lot.free > v_left
-        and v_left = (
-            select sum(-entry.amount - entry.debt) from unnest(_burn_lots.entries) as entry
-            where entry.amount + entry.debt < 0
-        ) then
-        -- A batch, and its first lot has enough.
-        update billing.credit_grants
-        set remaining = credit_grants.remaining - v_left::bigint,
-            lapsed = credit_grants.lapsed + coalesce((
-                select sum(-entry.amount - entry.debt)::bigint from unnest(_burn_lots.entries) as entry
-                where entry.amount + entry.debt < 0 and billing._lets_lapse(entry)
-            ), 0),
-            epoch = credit_grants.epoch + (random() < 0.02)::integer
-        where credit_grants.ctid = v_lot.place;
-        close v_lots;
-        insert into billing.credit_consumptions (entry_id, grant_id, amount)
-        select entry.id, v_lot.id, -entry.amount - entry.debt from unnest(_burn_lots.entries) as entry
-        where entry.amount + entry.debt < 0;
-        return;
-    end if;
-    loop
-        if v_lot is null then
+    while v_left > 0 loop
+        fetch v_lots into v_lot;
+        if not found then
             raise exception 'the open lots of account % hold % credits less than its balance', v_account_id, v_left
                 using errcode = 'TB016', hint = 'Check billing.ledger_discrepancies before the account spends again.';
         end if;
@@ -251,8 +231,6 @@ begin
             closed_at = case when credit_grants.remaining = v_taken then v_entry.occurred_at end,
             epoch = credit_grants.epoch + (random() < 0.02)::integer
         where credit_grants.ctid = v_lot.place;
-        exit when v_left = 0;
-        fetch v_lots into v_lot;
     end loop;
     close v_lots;
     insert into billing.credit_consumptions (entry_id, grant_id, amount)
@@ -275,18 +253,14 @@ declare
     v_balance billing.credit_balances := _post_entries.balance;
     v_entries billing.credit_entries[] := _post_entries.entries;
     v_lot billing.credit_grants;
-    v_after bigint := v_balance.balance;
-    v_debt bigint := v_balance.debt;
     v_rest numeric := 0;
 begin
     for v_number in 1 .. cardinality(v_entries) loop
-        v_after := v_after + v_entries[v_number].amount;
-        v_debt := v_debt + v_entries[v_number].debt;
-        v_entries[v_number].balance_after := v_after;
+        v_balance.balance := v_balance.balance + v_entries[v_number].amount;
+        v_balance.debt := v_balance.debt + v_entries[v_number].debt;
+        v_rest := v_rest - v_entries[v_number].amount - v_entries[v_number].debt;
+        v_entries[v_number].balance_after := v_balance.balance;
     end loop;
-    v_rest := v_balance.balance::numeric + v_balance.debt - v_after - v_debt;
-    v_balance.balance := v_after;
-    v_balance.debt := v_debt;
     foreach v_lot in array _post_entries.lots loop
         v_rest := v_rest + v_lot.remaining;
         -- Unless it is used up at once.

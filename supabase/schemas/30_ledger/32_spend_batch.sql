@@ -69,17 +69,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_account_ids uuid[];
     v_account_id uuid;
-    v_checked bigint;
     v_key text;
     v_new jsonb;
     v_repeated boolean;
-    v_is_new boolean := true;
     v_balance billing.credit_balances;
     v_now timestamptz;
-    v_posted billing.credit_entries[];
-    v_entries billing.credit_entries[] := '{}';
 begin
     if jsonb_typeof(spend_credits_batch.spends) is distinct from 'array'
         or jsonb_path_exists(spend_credits_batch.spends, 'strict $[*] ? (@.type() != "object")') then
@@ -89,25 +84,26 @@ begin
     end if;
     -- Otherwise a misspelt name would be ignored silently, and the spend would differ from what was meant.
     select name into v_key
-    from jsonb_array_elements(spend_credits_batch.spends) as spend
-    cross join lateral jsonb_object_keys(spend - array[
-        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id', 'actor'
-    ]) as name
+    from jsonb_array_elements(spend_credits_batch.spends) as spend, jsonb_object_keys(spend) as name
+    where name not in (
+        'account_id', 'amount', 'idempotency_key', 'description', 'metadata', 'feature', 'reference_id',
+        'actor'
+    )
     limit 1;
     if found then
         raise exception 'a spend of the batch has the unknown field %', v_key
             using errcode = 'TB023', hint = 'Allowed fields: account_id, amount, idempotency_key, description, metadata, feature, reference_id, actor.';
     end if;
-    select
-        array_agg(distinct spend.account_id),
-        count(billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')))
-            + count(billing._checked_amount(spend.amount)) + count(billing._checked_actor(spend.actor))
-    into v_account_ids, v_checked
+    perform billing._checked_key(spend.idempotency_key, coalesce(spend.metadata, '{}')),
+        billing._checked_amount(spend.amount), billing._checked_actor(spend.actor)
     from jsonb_to_recordset(spend_credits_batch.spends) as spend (
-        account_id uuid, amount numeric, idempotency_key text, metadata jsonb, actor text
+        amount numeric, idempotency_key text, metadata jsonb, actor text
     );
 
-    foreach v_account_id in array coalesce(v_account_ids, '{}') loop
+    for v_account_id in
+        select distinct spend.account_id from jsonb_to_recordset(spend_credits_batch.spends) as spend (account_id uuid)
+        order by spend.account_id
+    loop
         perform billing._lock_balance(v_account_id);
 
         select
@@ -122,7 +118,6 @@ begin
             limit 1
         ) as held on true
         where (asked.spend ->> 'account_id')::uuid = v_account_id;
-        v_is_new := v_is_new and not v_repeated;
         if v_repeated then
             v_new := billing._without_repeats(v_account_id, v_new);
         end if;
@@ -130,31 +125,19 @@ begin
             v_balance := billing._lock_settled_balance(v_account_id);
             perform billing._check_may_spend(v_account_id);
             v_now := billing.current_time();
-            select billing._post_spends(v_balance, array_agg(billing._entry(
+            perform billing._post_spends(v_balance, array_agg(billing._entry(
                 account_id => v_account_id, kind => 'spend', amount => -spend.amount::bigint, source => 'app',
                 reference_id => spend.reference_id, description => spend.description, feature => spend.feature,
                 metadata => coalesce(spend.metadata, '{}'), actor => spend.actor, key_space => 'caller',
                 idempotency_key => spend.idempotency_key, occurred_at => v_now
             )))
-            into v_posted
             from jsonb_to_recordset(v_new) as spend (
                 amount numeric, idempotency_key text, description text, metadata jsonb, feature text, reference_id text,
                 actor text
             );
-            v_entries := v_entries || v_posted;
         end if;
     end loop;
 
-    if v_is_new then
-        return query
-        select entry.*
-        from rows from (
-            jsonb_to_recordset(spend_credits_batch.spends) as (account_id uuid, idempotency_key text)
-        ) with ordinality as asked (account_id, idempotency_key, position)
-        join unnest(v_entries) as entry using (account_id, idempotency_key)
-        order by asked.position;
-        return;
-    end if;
     return query
     select found.*
     from jsonb_array_elements(spend_credits_batch.spends) with ordinality as asked (spend, position)

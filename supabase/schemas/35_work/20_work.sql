@@ -2,8 +2,8 @@
 -- spent at once.
 --
 -- Invariant: each charge keeps its quantities and the version of the price that it was worked out by, so it can be worked
--- out again (account_work_discrepancies). Work that was held is settled at the price that was in force when the hold was made.
--- Holds, captures and spends are the ledger's own; a charge names its entries. A plain spend knows nothing of this.
+-- out again (account_work_discrepancies). Work that was held is settled at the price that was in force when the hold was
+-- made. Holds, captures and spends are the ledger's own; a charge names its entries. A plain spend knows nothing of this.
 --
 -- Callable by service_role. Clients read their own rows.
 

@@ -8,8 +8,8 @@
 
 -- Locks events by id, then accounts by id: the same order in every batch, so that two batches never deadlock. From here
 -- on the transaction never waits long for a lock, because the app may hold an account in a transaction of its own: it
--- then fails with 55P03, and the batch is repeated event by event. postpone_months: allocate_postponed judges the
--- subscriptions of the batch as one set, and grants their months; the caller calls it before it commits.
+-- then fails with 55P03, and the batch is repeated event by event. postpone_months: allocate_postponed grants the
+-- months of the batch as one set; the caller calls it before it commits.
 create function billing.lock_stripe_events(
     event_ids text[], stripe_customer_ids text[], postpone_months boolean default false
 )
@@ -22,7 +22,9 @@ as $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
     if lock_stripe_events.postpone_months then
-        perform pg_catalog.set_config('billing.postponed', E'\n', true);
+        perform
+            pg_catalog.set_config('billing.postponed_ids', '{}', true),
+            pg_catalog.set_config('billing.postponed_moments', '{}', true);
     end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)

@@ -312,8 +312,8 @@ end
 $$;
 
 revoke all on function
-    billing._person_of, billing._free_period, billing._next_free_period, billing._free_expiry, billing._free_key, billing._free_candidates,
-    billing._schedule_free_credits, billing.end_free_credits, billing.set_free_credits
+    billing._person_of, billing._free_period, billing._next_free_period, billing._free_expiry, billing._free_key,
+    billing._free_candidates, billing._schedule_free_credits, billing.end_free_credits, billing.set_free_credits
 from public, anon, authenticated, service_role;
 grant execute on function
     billing.end_free_credits(text),

@@ -111,21 +111,20 @@ $$;
 
 -- From when on the time of a line gives credits: always (-infinity), unless its invoice was paid before
 -- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
-create function billing._counts_from(
-    invoice billing.invoices, period_end timestamptz, credits_since timestamptz, grants_current_period boolean
-)
+create function billing._counts_from(invoice billing.invoices, period_end timestamptz, settings billing.settings)
 returns timestamptz
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_since timestamptz := (_counts_from.settings).credits_since;
 begin
     return case
-        when (
-            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= _counts_from.credits_since
-        ) is not false then '-infinity'
-        when _counts_from.grants_current_period and _counts_from.period_end > _counts_from.credits_since
-            then _counts_from.credits_since
+        when coalesce(
+            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
+        ) then '-infinity'
+        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
         else 'infinity'
     end;
 end
@@ -150,15 +149,13 @@ declare
     v_is_free boolean;
     v_from timestamptz;
     v_shared_from timestamptz;
-    v_since timestamptz;
-    v_grants_current_period boolean;
-    v_counts_from timestamptz := '-infinity';
+    v_settings billing.settings;
+    v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
-    select settings.credits_since, settings.grants_current_period into strict v_since, v_grants_current_period
-    from billing.settings;
+    select * into strict v_settings from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -171,9 +168,7 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        if v_since is not null then
-            v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_since, v_grants_current_period);
-        end if;
+        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id

@@ -9,7 +9,8 @@
 -- so voids, refunds and disputes of the invoice need nothing here.
 --
 -- A period ends with the account's month of credits (of a plan by days or weeks: with its own period), and at once when the
--- subscription ends, no longer has overage, or gets another billing anchor. Only functions write; owners and administrators of the account read.
+-- subscription ends, no longer has overage, or gets another billing anchor. Only functions write; owners and
+-- administrators of the account read.
 
 create table billing.overage_periods (
     account_id uuid primary key references billing.accounts (id),

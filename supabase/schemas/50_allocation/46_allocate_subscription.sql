@@ -17,23 +17,11 @@ begin
     for v_paid in
         select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
         from billing.credit_schedules as schedules
-        left join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
                 select from billing.credit_terms
                 where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
-            )
-            -- A renewal: the lot is that of an earlier period, so _grant_initial would leave it there.
-            and not exists (
-                select from billing.credit_grants as lots
-                join billing.invoice_lines as paid
-                    on paid.stripe_invoice_id = lots.stripe_invoice_id
-                    and paid.stripe_subscription_item_id = lots.stripe_subscription_item_id and not paid.is_proration
-                where lots.key_space = 'stripe' and paid.period_start <= schedules.period_start
-                    and lots.idempotency_key = billing._once_key(
-                        'initial', (_grant_initial_of_invoice.invoice).account_id, plans.stripe_product_id
-                    )
             )
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
@@ -74,8 +62,7 @@ begin
 end
 $$;
 
--- Postpones a subscription, with the time from which its months change, to the end of the batch of events; false outside
--- a batch. One line of text for each, because an array would be read and written again each time.
+-- Postpones the months of a subscription to the end of the batch of events; false outside a batch.
 create function billing._postpone_allocation(stripe_subscription_id text, from_moment timestamptz)
 returns boolean
 language plpgsql
@@ -83,44 +70,53 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_postponed text := current_setting('billing.postponed', true);
+    v_ids text := current_setting('billing.postponed_ids', true);
+    v_moments text;
 begin
-    if coalesce(v_postponed, '') = '' then
+    if coalesce(v_ids, '') = '' then
         return false;
     end if;
-    v_postponed := set_config(
-        'billing.postponed',
-        v_postponed || _postpone_allocation.stripe_subscription_id
-            || E'\t' || coalesce(_postpone_allocation.from_moment::text, '') || E'\n',
-        true
+    v_moments := current_setting('billing.postponed_moments');
+    v_ids := set_config(
+        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
+    );
+    v_moments := set_config(
+        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
     );
     return true;
 end
 $$;
 
--- What was postponed in this batch: each subscription once.
-create function billing._postponed()
-returns table (stripe_subscription_id text, from_moment timestamptz)
+-- Grants the months that the events of a batch made due, as one set for each month in which they started: fifty
+-- subscriptions cost little more than five.
+create function billing.allocate_postponed()
+returns void
 language plpgsql
-stable
+volatile
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
+    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
+    v_due record;
 begin
-    return query
-    select split_part(line, E'\t', 1), min(nullif(split_part(line, E'\t', 2), '')::timestamptz)
-    from string_to_table(current_setting('billing.postponed', true), E'\n') as line
-    where line <> ''
-    group by 1
-    order by 1;
+    perform set_config('billing.postponed_ids', '', true);
+    for v_due in
+        select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
+        from unnest(v_ids, v_moments) as postponed (id, moment)
+        group by date_trunc('month', postponed.moment, 'UTC')
+        order by 2
+    loop
+        perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, billing.current_time());
+    end loop;
 end
 $$;
 
 -- invoice: one that was just paid, or whose time a change gives back. from_moment: the time from which months may be
--- worth something else (null: only what the subscription's own state says). may_wait: what the invoice paid for is
--- recorded now; in a batch of events the rest is done at its end, by allocate_postponed.
+-- worth something else (null: only what the subscription's own state says).
 create function billing._allocate_subscription(
-    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null,
-    may_wait boolean default false
+    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null
 )
 returns void
 language plpgsql
@@ -131,7 +127,6 @@ declare
     v_subscription billing.subscriptions;
     v_waiting_ids text[];
     v_invoice billing.invoices;
-    v_account_id uuid := (_allocate_subscription.invoice).account_id;
     v_balance billing.credit_balances;
     v_is_closed boolean := false;
     v_from timestamptz := _allocate_subscription.from_moment;
@@ -139,22 +134,17 @@ declare
     v_until timestamptz;
     v_posted record;
 begin
-    if _allocate_subscription.may_wait and (_allocate_subscription.invoice).stripe_invoice_id is null
-        and billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from) then
-        return;
-    end if;
-    if v_account_id is null then
-        v_account_id := coalesce((
-            select subscriptions.account_id from billing.subscriptions
-            where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
-        ), (
-            -- Its invoice may have arrived before it.
-            select credit_schedules.account_id from billing.credit_schedules
-            where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
-            limit 1
-        ));
-    end if;
-    select * into v_balance from billing.credit_balances where credit_balances.account_id = v_account_id for update;
+    select * into v_balance from billing.credit_balances
+    where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
+        select subscriptions.account_id from billing.subscriptions
+        where subscriptions.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+    ), (
+        -- Its invoice may have arrived before it.
+        select credit_schedules.account_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
+        limit 1
+    ))
+    for update;
     if not v_balance.may_spend then
         v_is_closed := exists (
             select from billing.accounts where accounts.id = v_balance.account_id and accounts.closed_at is not null
@@ -166,10 +156,6 @@ begin
         v_from := least(v_from, billing._take_in_invoice(
             _allocate_subscription.invoice, v_subscription, v_is_closed
         ));
-        if _allocate_subscription.may_wait
-            and billing._postpone_allocation(_allocate_subscription.stripe_subscription_id, v_from) then
-            return;
-        end if;
     end if;
     if v_balance.account_id is null then
         return;  -- not linked: the link calls it again
@@ -231,132 +217,6 @@ begin
 end
 $$;
 
--- Subscriptions whose state calls for more than the months from from_moment on: the others have nothing that
--- _allocate_subscription would find. The caller has locked their balances.
-create function billing._subscriptions_to_judge(
-    stripe_subscription_ids text[], from_moments timestamptz[], moment timestamptz
-)
-returns text[]
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_has_overage boolean := exists (select from billing.plans where plans.overage_limit > 0);
-begin
-    if exists (select from billing.test_clocks) then
-        return _subscriptions_to_judge.stripe_subscription_ids;
-    end if;
-    return array(
-        select asked.id
-        from unnest(
-            _subscriptions_to_judge.stripe_subscription_ids, _subscriptions_to_judge.from_moments
-        ) as asked (id, from_moment)
-        left join billing.subscriptions on subscriptions.stripe_subscription_id = asked.id
-        left join billing.customers on customers.stripe_customer_id = subscriptions.stripe_customer_id
-        left join billing.credit_balances as balances on balances.account_id = subscriptions.account_id
-        where (
-            subscriptions.status in ('trialing', 'active', 'past_due') and not subscriptions.is_collection_paused
-            and subscriptions.trial_end is null and subscriptions.canceled_at is null and subscriptions.ended_at is null
-            and subscriptions.stripe_test_clock_id is null and customers.deleted_at is null
-            and balances.may_spend and balances.overage_limit = 0
-        ) is not true
-            or v_has_overage and exists (
-                select from billing.subscription_items as items
-                join billing.plans on plans.stripe_price_id = items.stripe_price_id and plans.overage_limit > 0
-                where items.stripe_subscription_id = asked.id
-            )
-            or exists (
-                select from billing.invoice_lines
-                where invoice_lines.stripe_subscription_id = asked.id and invoice_lines.is_waiting
-                    and invoice_lines.stripe_subscription_item_id is not null
-            )
-            or exists (
-                select from billing.credit_schedules as schedules
-                where schedules.stripe_subscription_id = asked.id
-                    and schedules.period_end > least(_subscriptions_to_judge.moment, asked.from_moment)
-                    and billing._may_be_armed(schedules)
-            )
-            or exists (
-                select from billing.credit_schedules as schedules
-                where schedules.stripe_subscription_id = asked.id and schedules.next_slot_at is not null
-                    and (
-                        billing._may_be_armed(schedules)
-                        or (asked.from_moment <= schedules.next_slot_at) is not true
-                        and (
-                            schedules.next_slot_at <= _subscriptions_to_judge.moment
-                            or schedules.next_slot_at = schedules.period_start
-                        )
-                    )
-            )
-    );
-end
-$$;
-
--- True of paid time that differs from how a subscription without an end leaves it, or depends on more than its state.
-create function billing._may_be_armed(schedule billing.credit_schedules)
-returns boolean
-language sql
-immutable
-as $$
-    select (schedule).ends_at <> (schedule).period_end or (schedule).disarmed_reason is not null
-        or (schedule).has_returns or (schedule).is_free and not (schedule).gives_back and not (schedule).is_plain
-$$;
-
--- The end of a batch: judges what its events reported about subscriptions, and grants the months that became due, as
--- one set for each month in which they started: fifty subscriptions cost little more than five.
-create function billing.allocate_postponed()
-returns void
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_now timestamptz;
-    v_ids text[];
-    v_moments timestamptz[];
-    v_to_judge text[];
-    v_due record;
-begin
-    select array_agg(postponed.stripe_subscription_id), array_agg(postponed.from_moment) into v_ids, v_moments
-    from billing._postponed() as postponed;
-    -- From here on: what the judged subscriptions postpone.
-    perform set_config('billing.postponed', E'\n', true);
-    if v_ids is not null then
-        perform from billing.credit_balances
-        where credit_balances.account_id in (
-            select subscriptions.account_id from billing.subscriptions
-            where subscriptions.stripe_subscription_id = any (v_ids)
-        )
-        order by credit_balances.account_id
-        for update;
-        v_now := billing.current_time();
-        v_to_judge := billing._subscriptions_to_judge(v_ids, v_moments, v_now);
-        if cardinality(v_to_judge) > 0 then
-            perform billing._allocate_subscription(judged.id, judged.from_moment)
-            from unnest(v_ids, v_moments) as judged (id, from_moment)
-            where judged.id = any (v_to_judge);
-        end if;
-        for v_due in
-            select array_agg(postponed.id) as subscription_ids, min(postponed.from_moment) as from_moment
-            from (
-                select asked.id, asked.from_moment from unnest(v_ids, v_moments) as asked (id, from_moment)
-                where asked.id <> all (v_to_judge)
-                union all
-                select judged.stripe_subscription_id, judged.from_moment from billing._postponed() as judged
-            ) as postponed
-            where postponed.from_moment is not null
-            group by date_trunc('month', postponed.from_moment, 'UTC')
-            order by 2
-        loop
-            perform billing._allocate_slots(v_due.subscription_ids, v_due.from_moment, v_now);
-        end loop;
-    end if;
-    perform set_config('billing.postponed', '', true);
-end
-$$;
-
 -- Terms that are reported after they became valid: months that started since then are recalculated.
 create function billing.tg_credit_terms__allocate()
 returns trigger
@@ -407,10 +267,9 @@ after insert or update on billing.credit_terms
 for each row execute function billing.tg_credit_terms__allocate();
 
 revoke all on function
-    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._postpone_allocation, billing._postponed,
-    billing._allocate_subscription, billing._subscriptions_to_judge, billing._may_be_armed, billing.allocate_postponed,
-    billing.tg_credit_terms__allocate
+    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._postpone_allocation, billing.allocate_postponed,
+    billing._allocate_subscription, billing.tg_credit_terms__allocate
 from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_postponed() to billing_worker;
 
-comment on function billing.allocate_postponed() is 'Judges the subscriptions of a batch of events, and grants the months that became due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';
+comment on function billing.allocate_postponed() is 'Grants the months that a batch of events made due. Call it before committing a transaction that started with lock_stripe_events and postpone_months.';

@@ -41,10 +41,6 @@ begin
     into v_from, v_until, v_subscription_ids
     from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
     if v_subscription_ids is not null then
-        -- In a batch of events, a subscription may still wait for what its own events reported.
-        perform billing._allocate_subscription(postponed.stripe_subscription_id, postponed.from_moment)
-        from billing._postponed() as postponed
-        where postponed.stripe_subscription_id = any (v_subscription_ids);
         perform billing._allocate_slots(v_subscription_ids, v_from, least(
             v_until, billing._time_of_account(v_invoice.account_id)
         ));
@@ -58,9 +54,8 @@ begin
 end
 $$;
 
--- Adds up the returned money of a paid invoice, and posts its effect on the credits. is_locked: the caller has locked
--- the balance of its account.
-create function billing._apply_returns_of_invoice(stripe_invoice_id text, is_locked boolean default false)
+-- Adds up the returned money of a paid invoice, and posts its effect on the credits.
+create function billing._apply_returns_of_invoice(stripe_invoice_id text)
 returns void
 language plpgsql
 volatile
@@ -72,11 +67,7 @@ declare
     v_returned numeric;
     v_contested numeric;
 begin
-    if _apply_returns_of_invoice.is_locked then
-        perform billing._lock_arrival(_apply_returns_of_invoice.stripe_invoice_id);
-    else
-        perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
-    end if;
+    perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
     where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
         and (

@@ -179,7 +179,7 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id, may_wait => true);
+    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
     return 'applied';
 end
 $$;

@@ -13,6 +13,34 @@ as $$
     select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
 $$;
 
+create function billing._record_lines(invoice billing.invoices, lines jsonb)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into billing.invoice_lines (
+        stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
+        discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
+    )
+    select
+        line.stripe_line_id, (_record_lines.invoice).stripe_invoice_id, line.stripe_subscription_id,
+        line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax, line.quantity,
+        line.is_proration,
+        case jsonb_typeof(line.credited_line_ids) when 'array' then array(
+            select jsonb_array_elements_text(line.credited_line_ids)
+        ) end,
+        line.credited_invoice_id, line.period_start, line.period_end
+    from jsonb_to_recordset(_record_lines.lines) as line (
+        stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
+        amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
+        credited_invoice_id text, period_start timestamptz, period_end timestamptz
+    )
+    on conflict do nothing;
+end
+$$;
+
 create function billing.sync_invoice(
     stripe_invoice_id text, stripe_customer_id text, stripe_subscription_id text, livemode boolean, status text,
     billing_reason text, collection_method text, currency text, subtotal bigint, total bigint, amount_due bigint, amount_paid bigint,
@@ -65,39 +93,16 @@ begin
     if not found then
         return 'stale';
     elsif v_invoice.status = 'paid' then
-        insert into billing.invoice_lines (
-            stripe_line_id, stripe_invoice_id, stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, amount,
-            discount, tax, quantity, is_proration, credited_line_ids, credited_invoice_id, period_start, period_end
-        )
-        select
-            line.stripe_line_id, v_invoice.stripe_invoice_id, line.stripe_subscription_id,
-            line.stripe_subscription_item_id, line.stripe_price_id, line.amount, line.discount, line.tax,
-            line.quantity, line.is_proration,
-            case jsonb_typeof(line.credited_line_ids) when 'array' then array(
-                select jsonb_array_elements_text(line.credited_line_ids)
-            ) end,
-            line.credited_invoice_id, line.period_start, line.period_end
-        from jsonb_to_recordset(sync_invoice.lines) as line (
-            stripe_line_id text, stripe_subscription_id text, stripe_subscription_item_id text, stripe_price_id text,
-            amount bigint, discount bigint, tax bigint, quantity bigint, is_proration boolean, credited_line_ids jsonb,
-            credited_invoice_id text, period_start timestamptz, period_end timestamptz
-        )
-        on conflict do nothing;
+        perform billing._record_lines(v_invoice, sync_invoice.lines);
         -- Packs are lines without a subscription item. They come first: overage is repaid by what is paid for it, and not
         -- by the month that the same invoice pays for.
         if sync_invoice.lines @? '$[*] ? (!exists(@.stripe_subscription_item_id) || @.stripe_subscription_item_id == null)' then
             perform billing._purchase_packs_of_invoice(v_invoice);
         end if;
         if v_invoice.stripe_subscription_id is not null then
-            perform billing._allocate_subscription(
-                v_invoice.stripe_subscription_id, null, v_invoice, may_wait => true
-            );
+            perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        perform billing._apply_returns_of_invoice(
-            v_invoice.stripe_invoice_id,
-            -- By _allocate_subscription.
-            is_locked => v_invoice.account_id is not null and v_invoice.stripe_subscription_id is not null
-        );
+        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
     ) then
@@ -108,7 +113,7 @@ end
 $$;
 
 revoke all on function
-    billing._invoice_rank, billing.sync_invoice
+    billing._invoice_rank, billing._record_lines, billing.sync_invoice
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_invoice(
     text, text, text, boolean, text, text, text, text, bigint, bigint, bigint, bigint, integer, timestamptz, text, timestamptz,
