@@ -291,8 +291,10 @@ class Oracle:
     def _post(self, group: Group, shares: list[Share]) -> None:
         amounts = self._amounts(shares)
         below = -amounts.pop("")
-        for item, amount in sorted(amounts.items()):
-            more = amount - self._granted[group].get(item, 0)
+        granted = self._granted[group]
+        # What becomes more comes first: what becomes less is set against it, before later months.
+        for item, amount in sorted(amounts.items(), key=lambda it: (it[1] < granted.get(it[0], 0), it[0])):
+            more = amount - granted.get(item, 0)
             key, own = f"{item} {group[1]}", [share for share in shares if share.item == item]
             if more > 0:
                 more = self._bring_back(key, more)
@@ -303,17 +305,10 @@ class Oracle:
                 payer = max((s for s in own if not s.gives_back), key=_bought).invoice
                 self._take_gone(key, -more, mine + [x for x in self._lots_of(payer.id) if x not in mine])
             elif more < 0:
-                slot = max(share.slot[0] for share in own)
                 self._take_back(
-                    key,
-                    -more,
-                    [
-                        lot
-                        for lot in self.ledger.lots
-                        if (lot.item, lot.subscription, lot.slot) == (item, group[0], slot)
-                    ],
+                    key, -more, self._lots_from(group[0], max(share.slot[0] for share in own), {item})
                 )
-            self._granted[group][item] = amount
+            granted[item] = amount
         more = below - self._below[group]
         self._below[group] = below
         key = f"credited {group}"
@@ -321,16 +316,19 @@ class Oracle:
             cut = min(share.slot[0] for share in shares if share.gives_back)
             keeps = [s for s in shares if s.gives_back and self._keeps(s)]
             if not keeps:
-                lots = [
-                    lot
-                    for lot in self.ledger.lots
-                    if lot.subscription == group[0] and lot.slot >= cut and lot.kind == "monthly"
-                ]
                 own_items = {share.item for share in shares if share.gives_back}
-                lots.sort(key=lambda lot: (lot.slot, lot.item not in own_items, -lot.number))
-                self._take_back(key, more, lots)
+                self._take_back(key, more, self._lots_from(group[0], cut, own_items))
         elif more < 0:
             self.ledger.give_less_reduced(self._bring_back(key, -more), self.now)
+
+    def _lots_from(self, subscription: str, slot: int, items: set[str]) -> list[Lot]:
+        """A subscription's lots of a slot and of later ones, in order; in each slot those of these items first."""
+        lots = [
+            lot
+            for lot in self.ledger.lots
+            if lot.subscription == subscription and lot.slot >= slot and lot.kind == "monthly"
+        ]
+        return sorted(lots, key=lambda lot: (lot.slot, lot.item not in items, -lot.number))
 
     @staticmethod
     def _keeps(share: Share) -> bool:

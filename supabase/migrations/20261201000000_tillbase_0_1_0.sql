@@ -13130,6 +13130,23 @@ begin
         from billing._post_simple_moves(v_moves) as simple;
     end if;
 
+    if cardinality(v_moves) > 1 then
+        -- Of one moment, what becomes more comes first: what becomes less is set against it, before later months.
+        select array_agg(
+            ordered.move order by
+                ordered.account_id, ordered.moment, ordered.key ^@ 'credited:', ordered.becomes_less, ordered.key
+        ) into v_moves
+        from (
+            select
+                moves as move, moves.account_id, moves.moment, moves.key,
+                case
+                    when count(*) over (partition by moves.account_id, moves.moment) = 1 then false
+                    else moves.credits < billing._posted_credits(moves.account_id, moves.key)
+                end as becomes_less
+            from unnest(v_moves) as moves
+        ) as ordered;
+    end if;
+
     foreach v_move in array coalesce(v_moves, '{}') loop
         continue when v_move.account_id = any (full_account_ids);
         select credit_balances.balance, credit_balances.may_spend into v_balance, v_may_spend

@@ -170,6 +170,28 @@ def test_other_items_of_the_subscription_make_up_for_it_at_the_same_moment(pro: 
     assert pro.keys("proration") == [("si_2:2028-06-16T00:00:00Z", 500)]
 
 
+@pytest.mark.parametrize("bought", ["si_0", "si_2"])
+def test_what_a_change_adds_makes_up_for_what_it_takes_whatever_the_items_are_called(
+    shop: Shop, bought: str
+) -> None:
+    """Reported in the second month that it changes; the first one is spent, its successor is not."""
+    shop.sell("pro", 120, interval="year")
+    shop.sell("basic", 30, interval="year")
+    shop.state(
+        START, item(stripe_price_id="price_pro", current_period_start=START, current_period_end=YEAR_END)
+    )
+    shop.bill("in_0", START, of("pro", 12_000, START, YEAR_END, "il_0"))
+    shop.go_to(AUGUST + HOUR)
+    shop.spend(240)
+    shop.bill(
+        "in_1",
+        AUGUST + HOUR,
+        credit("pro", -11_000, JULY, YEAR_END),
+        rest("basic", 2_750, JULY, YEAR_END, stripe_subscription_item_id=bought),
+    )
+    assert (shop.balance, shop.carried) == (0, 60)
+
+
 def test_change_to_a_plan_that_gives_nothing_for_the_running_month_makes_up_for_it_and_no_more(
     shop: Shop,
 ) -> None:
