@@ -9212,9 +9212,20 @@ as $$
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
 $$;
 
+-- True if a period is as long as its plan's: its months are then known without the subscription's anchor.
+create function billing._is_whole_period(plan billing.plans, period_start timestamptz, period_end timestamptz)
+returns boolean
+language sql
+immutable
+as $$
+    select billing._slot(period_start, billing._months(plan)) = period_end
+        or billing._slot(period_end, -billing._months(plan)) = period_start
+$$;
+
 -- The anchor from which the months of a period are counted: the latest of the subscription's anchors that fits the end
--- of the period, not after the period's start if possible. If no anchor is known, the period itself decides. A period
--- of days or weeks is a part of the month that starts with it, and so is a change within it.
+-- of the period and is not after its start. Otherwise a whole period decides itself, and a part of one is counted from
+-- a later anchor that fits, or from its end. A period of days or weeks is a part of the month that starts with it, and so
+-- is a change within it.
 create function billing._anchor_of_period(
     plan billing.plans, anchors timestamptz[], period_start timestamptz, period_end timestamptz
 )
@@ -9243,12 +9254,18 @@ begin
             v_found := v_anchor;
         end if;
     end loop;
-    return coalesce(v_found, case when billing._slot(v_start, v_months) = v_end then v_start else v_end end);
+    return case
+        when v_found <= v_start then v_found
+        when billing._slot(v_start, v_months) = v_end then v_start
+        when billing._slot(v_end, -v_months) = v_start then v_end
+        else coalesce(v_found, v_end)
+    end;
 end
 $$;
 
 revoke all on function
-    billing._slot, billing._slot_number, billing._first_slot, billing._months, billing._anchor_of_period
+    billing._slot, billing._slot_number, billing._first_slot, billing._months, billing._is_whole_period,
+    billing._anchor_of_period
 from public, anon, authenticated, service_role;
 
 -- 50_allocation/14_slots_of_lines.sql
@@ -10586,8 +10603,8 @@ comment on function billing.record_card(text, boolean, text, timestamptz) is 'St
 -- Invariant: calculated only from facts (lines, the subscription's row, its anchors), again whenever one of them
 -- arrives, so their order makes no difference. A line whose price is not in billing.plans (TB010), or a customer that
 -- is not linked to an account (TB011), stops the whole event, and DETAIL names what is missing. If only the
--- subscription can explain a line (a line of amount 0 may be a trial; the months of a year are counted from the
--- anchor), the line waits for the subscription's own event.
+-- subscription can explain a line (a line of amount 0 may be a trial; the months of a year, and the month that a change
+-- is a part of, are counted from the anchor), the line waits for the subscription's own event.
 --
 -- Private: called by _allocate_subscription and sync_invoice.
 
@@ -10771,6 +10788,7 @@ begin
         if v_invoice.account_id is null or v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
+            or not billing._is_whole_period(v_plan, v_line.period_start, v_line.period_end)
         ) then
             update billing.invoice_lines
             set is_waiting = true,
@@ -10811,13 +10829,14 @@ begin
         v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
-            stripe_price_id, gives_back, is_change, is_free, is_plain, counts_from, quantity, period_start, period_end,
-            anchor, terms_from, paid_at, ends_at, next_slot_at
+            stripe_price_id, gives_back, is_change, is_free, is_plain, has_returns, counts_from, quantity, period_start,
+            period_end, anchor, terms_from, paid_at, ends_at, next_slot_at
         )
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
+            v_line.is_proration, v_gives_back or v_is_free, true,
+            v_invoice.amount_returned + v_invoice.amount_contested > 0, v_counts_from,
             billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
@@ -14343,6 +14362,66 @@ begin
 end
 $$;
 
+-- Counts the months of a subscription's paid time again where an anchor that arrived later fits it better: takes back the
+-- months that only the other anchor had, and returns the time from which months change. Null: nothing changes. What gives
+-- time back is counted like the line that it credits. The caller has locked the balance.
+create function billing._count_from_anchors(subscription billing.subscriptions, until_moment timestamptz)
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription billing.subscriptions := _count_from_anchors.subscription;
+    v_line_ids text[];
+    v_anchors timestamptz[];
+    v_from timestamptz;
+    v_until timestamptz;
+    v_before billing.credit_move[];
+    v_kept_keys text[];
+    v_move billing.credit_move;
+begin
+    select
+        array_agg(schedules.stripe_line_id), array_agg(fitting.anchor), min(schedules.period_start),
+        greatest(_count_from_anchors.until_moment, max(schedules.period_start))
+    into v_line_ids, v_anchors, v_from, v_until
+    from billing.credit_schedules as schedules
+    join billing.credit_schedules as counted
+        on counted.stripe_line_id = coalesce(schedules.credited_line_id, schedules.stripe_line_id)
+    join billing.plans on plans.stripe_price_id = counted.stripe_price_id
+    cross join lateral (
+        select billing._anchor_of_period(
+            plans, v_subscription.anchors, counted.period_start, counted.period_end
+        ) as anchor
+    ) as fitting
+    where schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
+        and schedules.anchor <> fitting.anchor;
+    if v_from is null then
+        return null;
+    end if;
+    v_before := array(
+        select worth from billing._worth(array[v_subscription.stripe_subscription_id], v_from, v_until) as worth
+    );
+    update billing.credit_schedules as schedules
+    set anchor = fitting.anchor,
+        next_slot_at = case
+            when not schedules.gives_back and schedules.counts_from < 'infinity' then schedules.period_start
+        end
+    from unnest(v_line_ids, v_anchors) as fitting (stripe_line_id, anchor)
+    where schedules.stripe_line_id = fitting.stripe_line_id;
+    v_kept_keys := array(
+        select worth.key from billing._worth(array[v_subscription.stripe_subscription_id], v_from, v_until) as worth
+    );
+    foreach v_move in array v_before loop
+        continue when v_move.key = any (v_kept_keys);
+        v_move.credits := 0;
+        v_move.returned := 0;
+        perform billing._post_move(v_move);
+    end loop;
+    return v_from;
+end
+$$;
+
 -- Postpones the months of a subscription to the end of the batch of events; false outside a batch.
 create function billing._postpone_allocation(stripe_subscription_id text, from_moment timestamptz)
 returns boolean
@@ -14414,6 +14493,7 @@ declare
     v_now timestamptz := billing.current_time();
     v_until timestamptz;
     v_posted record;
+    v_invoice_id text;
 begin
     select * into v_balance from billing.credit_balances
     where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
@@ -14448,6 +14528,7 @@ begin
         end if;
         return;
     end if;
+    v_until := billing._time_of_account(v_balance.account_id, v_now);
     if v_subscription.stripe_subscription_id is not null then
         -- Without overage this costs a look-up in an index that is empty.
         if v_balance.overage_limit > 0 or exists (select from billing.plans where plans.overage_limit > 0) and exists (
@@ -14474,9 +14555,11 @@ begin
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
         end if;
+        if cardinality(v_subscription.anchors) > 1 then
+            v_from := least(v_from, billing._count_from_anchors(v_subscription, v_until));
+        end if;
         v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
     end if;
-    v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
     where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         and (
@@ -14492,6 +14575,10 @@ begin
             array[_allocate_subscription.stripe_subscription_id], v_from, v_until
         );
     end if;
+    -- Money of their invoices may have been returned while they waited.
+    foreach v_invoice_id in array coalesce(v_waiting_ids, '{}') loop
+        perform billing._apply_returns_of_invoice(v_invoice_id);
+    end loop;
     if v_until > v_now then
         perform billing._settle_due(array[v_balance.account_id], v_until);
     end if;
@@ -14548,8 +14635,8 @@ after insert or update on billing.credit_terms
 for each row execute function billing.tg_credit_terms__allocate();
 
 revoke all on function
-    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._postpone_allocation, billing.allocate_postponed,
-    billing._allocate_subscription, billing.tg_credit_terms__allocate
+    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._count_from_anchors, billing._postpone_allocation,
+    billing.allocate_postponed, billing._allocate_subscription, billing.tg_credit_terms__allocate
 from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_postponed() to billing_worker;
 
@@ -15093,7 +15180,8 @@ comment on function billing.reinstate_grant(bigint, numeric, text, text, text) i
 --   granted_and_not_paid       credits of a subscription or a pack beyond what was paid for
 --   returned_and_not_taken     credits that were not revoked although their payment was returned
 --   paid_time_is_not_recorded  a line of a paid invoice with credits but without its period of time
---   recorded_and_not_paid      a period of time without a matching paid line
+--   recorded_and_not_paid      a period of time without a matching paid line, or not as its invoice and its
+--                              subscription say
 --   free_and_not_granted       free credits of the running period that were not granted, and are not about to be
 --   granted_and_not_free       free credits that no rule granted
 --   carried_is_not_the_rest    the balance's carried credits are not the sum of carried_credits
@@ -15267,14 +15355,22 @@ begin
     select
         account_discrepancies.account_id, 'recorded_and_not_paid', schedules.stripe_line_id, lines.quantity,
         schedules.quantity,
-        format('%s of %s does not say what its line says', schedules.stripe_line_id, schedules.stripe_invoice_id)
+        format(
+            '%s of %s is not as its line, invoice and subscription say', schedules.stripe_line_id,
+            schedules.stripe_invoice_id
+        )
     from billing.credit_schedules as schedules
     left join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
     left join billing.invoices on invoices.stripe_invoice_id = lines.stripe_invoice_id
     left join billing.plans on plans.stripe_price_id = lines.stripe_price_id
+    left join billing.subscriptions on subscriptions.stripe_subscription_id = schedules.stripe_subscription_id
     where schedules.account_id = account_discrepancies.account_id
         and (
             invoices.status is distinct from 'paid' or invoices.account_id is distinct from schedules.account_id
+            or invoices.amount_returned + invoices.amount_contested > 0 and not schedules.has_returns
+            or not schedules.gives_back and schedules.anchor <> billing._anchor_of_period(
+                plans, coalesce(subscriptions.anchors, '{}'), schedules.period_start, schedules.period_end
+            )
             or (
                 lines.stripe_price_id, lines.period_start, lines.period_end,
                 case

@@ -147,6 +147,14 @@ DAMAGES: dict[str, tuple[Damage, set[str]]] = {
         run("update billing.credit_schedules set quantity = 2"),
         {"recorded_and_not_paid", "paid_and_not_granted"},
     ),
+    "paid time does not know that money was returned": (
+        run("update billing.invoices set amount_returned = 100"),
+        {"recorded_and_not_paid"},
+    ),
+    "months are counted from another anchor": (
+        run("update billing.credit_schedules set anchor = anchor - interval '12 hours'"),
+        {"recorded_and_not_paid", "paid_and_not_granted", "granted_and_not_paid"},
+    ),
     "time is recorded that an open invoice names": (
         run("update billing.invoices set status = 'open'"),
         {"recorded_and_not_paid", "granted_and_not_paid"},

@@ -61,6 +61,33 @@ def both(shop: Shop) -> Shop:
     return shop
 
 
+# Before the subscription is known
+
+
+@pytest.mark.parametrize("returned", [3000, 12_000])
+def test_money_back_before_the_subscription_of_a_year_arrives_counts(shop: Shop, returned: int) -> None:
+    shop.sell("year", 100, interval="year")
+    shop.bill("in_0", START, of("year", 12_000, START, YEAR_END, "il_0"))
+    shop.refund("in_0", returned, LATER)
+    assert shop.balance == 0
+    shop.state(
+        START, item(stripe_price_id="price_year", current_period_start=START, current_period_end=YEAR_END)
+    )
+    assert shop.balance == (100 if returned < 12_000 else 0)
+    shop.go_to(YEAR_END)
+    assert shop.balance == 1200 - 1200 * returned // 12_000
+
+
+def test_dispute_before_the_subscription_of_a_year_arrives_freezes(shop: Shop) -> None:
+    shop.sell("year", 100, interval="year")
+    shop.bill("in_0", START, of("year", 12_000, START, YEAR_END, "il_0"))
+    shop.dispute("in_0", 12_000, LATER)
+    shop.state(
+        START, item(stripe_price_id="price_year", current_period_start=START, current_period_end=YEAR_END)
+    )
+    assert (shop.balance, shop.available) == (100, 0)
+
+
 # Shares
 
 
@@ -306,6 +333,7 @@ def test_what_a_person_took_or_gave_back_stays_so(month: Shop) -> None:
 
 
 def test_half_credited_and_half_refunded_leave_nothing(month: Shop) -> None:
+    month.state(START)
     month.go_to(NOON)
     month.bill("in_1", NOON, credit("plan", -1500, NOON, JULY, credited_line_ids=["il_0"]))
     assert month.balance == 150

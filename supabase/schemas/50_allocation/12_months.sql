@@ -43,9 +43,20 @@ as $$
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
 $$;
 
+-- True if a period is as long as its plan's: its months are then known without the subscription's anchor.
+create function billing._is_whole_period(plan billing.plans, period_start timestamptz, period_end timestamptz)
+returns boolean
+language sql
+immutable
+as $$
+    select billing._slot(period_start, billing._months(plan)) = period_end
+        or billing._slot(period_end, -billing._months(plan)) = period_start
+$$;
+
 -- The anchor from which the months of a period are counted: the latest of the subscription's anchors that fits the end
--- of the period, not after the period's start if possible. If no anchor is known, the period itself decides. A period
--- of days or weeks is a part of the month that starts with it, and so is a change within it.
+-- of the period and is not after its start. Otherwise a whole period decides itself, and a part of one is counted from
+-- a later anchor that fits, or from its end. A period of days or weeks is a part of the month that starts with it, and so
+-- is a change within it.
 create function billing._anchor_of_period(
     plan billing.plans, anchors timestamptz[], period_start timestamptz, period_end timestamptz
 )
@@ -74,10 +85,16 @@ begin
             v_found := v_anchor;
         end if;
     end loop;
-    return coalesce(v_found, case when billing._slot(v_start, v_months) = v_end then v_start else v_end end);
+    return case
+        when v_found <= v_start then v_found
+        when billing._slot(v_start, v_months) = v_end then v_start
+        when billing._slot(v_end, -v_months) = v_start then v_end
+        else coalesce(v_found, v_end)
+    end;
 end
 $$;
 
 revoke all on function
-    billing._slot, billing._slot_number, billing._first_slot, billing._months, billing._anchor_of_period
+    billing._slot, billing._slot_number, billing._first_slot, billing._months, billing._is_whole_period,
+    billing._anchor_of_period
 from public, anon, authenticated, service_role;

@@ -3,8 +3,8 @@
 -- Invariant: calculated only from facts (lines, the subscription's row, its anchors), again whenever one of them
 -- arrives, so their order makes no difference. A line whose price is not in billing.plans (TB010), or a customer that
 -- is not linked to an account (TB011), stops the whole event, and DETAIL names what is missing. If only the
--- subscription can explain a line (a line of amount 0 may be a trial; the months of a year are counted from the
--- anchor), the line waits for the subscription's own event.
+-- subscription can explain a line (a line of amount 0 may be a trial; the months of a year, and the month that a change
+-- is a part of, are counted from the anchor), the line waits for the subscription's own event.
 --
 -- Private: called by _allocate_subscription and sync_invoice.
 
@@ -188,6 +188,7 @@ begin
         if v_invoice.account_id is null or v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
+            or not billing._is_whole_period(v_plan, v_line.period_start, v_line.period_end)
         ) then
             update billing.invoice_lines
             set is_waiting = true,
@@ -228,13 +229,14 @@ begin
         v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
-            stripe_price_id, gives_back, is_change, is_free, is_plain, counts_from, quantity, period_start, period_end,
-            anchor, terms_from, paid_at, ends_at, next_slot_at
+            stripe_price_id, gives_back, is_change, is_free, is_plain, has_returns, counts_from, quantity, period_start,
+            period_end, anchor, terms_from, paid_at, ends_at, next_slot_at
         )
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
+            v_line.is_proration, v_gives_back or v_is_free, true,
+            v_invoice.amount_returned + v_invoice.amount_contested > 0, v_counts_from,
             billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,

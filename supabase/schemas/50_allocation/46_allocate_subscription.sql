@@ -62,6 +62,66 @@ begin
 end
 $$;
 
+-- Counts the months of a subscription's paid time again where an anchor that arrived later fits it better: takes back the
+-- months that only the other anchor had, and returns the time from which months change. Null: nothing changes. What gives
+-- time back is counted like the line that it credits. The caller has locked the balance.
+create function billing._count_from_anchors(subscription billing.subscriptions, until_moment timestamptz)
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_subscription billing.subscriptions := _count_from_anchors.subscription;
+    v_line_ids text[];
+    v_anchors timestamptz[];
+    v_from timestamptz;
+    v_until timestamptz;
+    v_before billing.credit_move[];
+    v_kept_keys text[];
+    v_move billing.credit_move;
+begin
+    select
+        array_agg(schedules.stripe_line_id), array_agg(fitting.anchor), min(schedules.period_start),
+        greatest(_count_from_anchors.until_moment, max(schedules.period_start))
+    into v_line_ids, v_anchors, v_from, v_until
+    from billing.credit_schedules as schedules
+    join billing.credit_schedules as counted
+        on counted.stripe_line_id = coalesce(schedules.credited_line_id, schedules.stripe_line_id)
+    join billing.plans on plans.stripe_price_id = counted.stripe_price_id
+    cross join lateral (
+        select billing._anchor_of_period(
+            plans, v_subscription.anchors, counted.period_start, counted.period_end
+        ) as anchor
+    ) as fitting
+    where schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
+        and schedules.anchor <> fitting.anchor;
+    if v_from is null then
+        return null;
+    end if;
+    v_before := array(
+        select worth from billing._worth(array[v_subscription.stripe_subscription_id], v_from, v_until) as worth
+    );
+    update billing.credit_schedules as schedules
+    set anchor = fitting.anchor,
+        next_slot_at = case
+            when not schedules.gives_back and schedules.counts_from < 'infinity' then schedules.period_start
+        end
+    from unnest(v_line_ids, v_anchors) as fitting (stripe_line_id, anchor)
+    where schedules.stripe_line_id = fitting.stripe_line_id;
+    v_kept_keys := array(
+        select worth.key from billing._worth(array[v_subscription.stripe_subscription_id], v_from, v_until) as worth
+    );
+    foreach v_move in array v_before loop
+        continue when v_move.key = any (v_kept_keys);
+        v_move.credits := 0;
+        v_move.returned := 0;
+        perform billing._post_move(v_move);
+    end loop;
+    return v_from;
+end
+$$;
+
 -- Postpones the months of a subscription to the end of the batch of events; false outside a batch.
 create function billing._postpone_allocation(stripe_subscription_id text, from_moment timestamptz)
 returns boolean
@@ -133,6 +193,7 @@ declare
     v_now timestamptz := billing.current_time();
     v_until timestamptz;
     v_posted record;
+    v_invoice_id text;
 begin
     select * into v_balance from billing.credit_balances
     where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
@@ -167,6 +228,7 @@ begin
         end if;
         return;
     end if;
+    v_until := billing._time_of_account(v_balance.account_id, v_now);
     if v_subscription.stripe_subscription_id is not null then
         -- Without overage this costs a look-up in an index that is empty.
         if v_balance.overage_limit > 0 or exists (select from billing.plans where plans.overage_limit > 0) and exists (
@@ -193,9 +255,11 @@ begin
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
         end if;
+        if cardinality(v_subscription.anchors) > 1 then
+            v_from := least(v_from, billing._count_from_anchors(v_subscription, v_until));
+        end if;
         v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
     end if;
-    v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
     where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         and (
@@ -211,6 +275,10 @@ begin
             array[_allocate_subscription.stripe_subscription_id], v_from, v_until
         );
     end if;
+    -- Money of their invoices may have been returned while they waited.
+    foreach v_invoice_id in array coalesce(v_waiting_ids, '{}') loop
+        perform billing._apply_returns_of_invoice(v_invoice_id);
+    end loop;
     if v_until > v_now then
         perform billing._settle_due(array[v_balance.account_id], v_until);
     end if;
@@ -267,8 +335,8 @@ after insert or update on billing.credit_terms
 for each row execute function billing.tg_credit_terms__allocate();
 
 revoke all on function
-    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._postpone_allocation, billing.allocate_postponed,
-    billing._allocate_subscription, billing.tg_credit_terms__allocate
+    billing._grant_initial_of_invoice, billing._take_in_invoice, billing._count_from_anchors, billing._postpone_allocation,
+    billing.allocate_postponed, billing._allocate_subscription, billing.tg_credit_terms__allocate
 from public, anon, authenticated, service_role;
 grant execute on function billing.allocate_postponed() to billing_worker;
 

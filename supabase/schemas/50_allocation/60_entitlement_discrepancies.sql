@@ -8,7 +8,8 @@
 --   granted_and_not_paid       credits of a subscription or a pack beyond what was paid for
 --   returned_and_not_taken     credits that were not revoked although their payment was returned
 --   paid_time_is_not_recorded  a line of a paid invoice with credits but without its period of time
---   recorded_and_not_paid      a period of time without a matching paid line
+--   recorded_and_not_paid      a period of time without a matching paid line, or not as its invoice and its
+--                              subscription say
 --   free_and_not_granted       free credits of the running period that were not granted, and are not about to be
 --   granted_and_not_free       free credits that no rule granted
 --   carried_is_not_the_rest    the balance's carried credits are not the sum of carried_credits
@@ -182,14 +183,22 @@ begin
     select
         account_discrepancies.account_id, 'recorded_and_not_paid', schedules.stripe_line_id, lines.quantity,
         schedules.quantity,
-        format('%s of %s does not say what its line says', schedules.stripe_line_id, schedules.stripe_invoice_id)
+        format(
+            '%s of %s is not as its line, invoice and subscription say', schedules.stripe_line_id,
+            schedules.stripe_invoice_id
+        )
     from billing.credit_schedules as schedules
     left join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
     left join billing.invoices on invoices.stripe_invoice_id = lines.stripe_invoice_id
     left join billing.plans on plans.stripe_price_id = lines.stripe_price_id
+    left join billing.subscriptions on subscriptions.stripe_subscription_id = schedules.stripe_subscription_id
     where schedules.account_id = account_discrepancies.account_id
         and (
             invoices.status is distinct from 'paid' or invoices.account_id is distinct from schedules.account_id
+            or invoices.amount_returned + invoices.amount_contested > 0 and not schedules.has_returns
+            or not schedules.gives_back and schedules.anchor <> billing._anchor_of_period(
+                plans, coalesce(subscriptions.anchors, '{}'), schedules.period_start, schedules.period_end
+            )
             or (
                 lines.stripe_price_id, lines.period_start, lines.period_end,
                 case
