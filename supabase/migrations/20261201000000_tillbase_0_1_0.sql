@@ -9212,16 +9212,6 @@ as $$
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
 $$;
 
--- True if a period is as long as its plan's: its months are then known without the subscription's anchor.
-create function billing._is_whole_period(plan billing.plans, period_start timestamptz, period_end timestamptz)
-returns boolean
-language sql
-immutable
-as $$
-    select billing._slot(period_start, billing._months(plan)) = period_end
-        or billing._slot(period_end, -billing._months(plan)) = period_start
-$$;
-
 -- The anchor from which the months of a period are counted: the latest of the subscription's anchors that fits the end
 -- of the period and is not after its start. Otherwise a whole period decides itself, and a part of one is counted from
 -- a later anchor that fits, or from its end. A period of days or weeks is a part of the month that starts with it, and so
@@ -9264,8 +9254,7 @@ end
 $$;
 
 revoke all on function
-    billing._slot, billing._slot_number, billing._first_slot, billing._months, billing._is_whole_period,
-    billing._anchor_of_period
+    billing._slot, billing._slot_number, billing._first_slot, billing._months, billing._anchor_of_period
 from public, anon, authenticated, service_role;
 
 -- 50_allocation/14_slots_of_lines.sql
@@ -10603,8 +10592,8 @@ comment on function billing.record_card(text, boolean, text, timestamptz) is 'St
 -- Invariant: calculated only from facts (lines, the subscription's row, its anchors), again whenever one of them
 -- arrives, so their order makes no difference. A line whose price is not in billing.plans (TB010), or a customer that
 -- is not linked to an account (TB011), stops the whole event, and DETAIL names what is missing. If only the
--- subscription can explain a line (a line of amount 0 may be a trial; the months of a year, and the month that a change
--- is a part of, are counted from the anchor), the line waits for the subscription's own event.
+-- subscription can explain a line (a line of amount 0 may be a trial; the months of a year are counted from the
+-- anchor), the line waits for the subscription's own event.
 --
 -- Private: called by _allocate_subscription and sync_invoice.
 
@@ -10788,7 +10777,6 @@ begin
         if v_invoice.account_id is null or v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
-            or not billing._is_whole_period(v_plan, v_line.period_start, v_line.period_end)
         ) then
             update billing.invoice_lines
             set is_waiting = true,
@@ -14296,7 +14284,226 @@ grant execute on function billing.account_overage_discrepancies(uuid) to service
 
 comment on function billing.account_overage_discrepancies(uuid) is 'Overages of an account that are not what its ledger says, or bill a spend twice. Part of ledger_discrepancies.';
 
--- 50_allocation/46_allocate_subscription.sql
+-- 50_allocation/46_apply_returns.sql
+
+-- Returned money → the credits that it had paid for: revoked, restored, or frozen while a dispute is open.
+--
+-- Invariant: calculated from all facts each time, for everything that one invoice or one payment paid for, so the order
+-- of events makes no difference. Credits of open disputes are frozen by holds that no app can capture or release; spent
+-- ones are frozen when they return.
+--
+-- Private: called by the functions that record such facts, and by those that grant credits for a payment. Both hold the
+-- lock of the payment's or the invoice's arrival, so neither commits without having seen the other.
+
+-- Posts the returned money of an invoice to the credits that it paid for. The caller has locked the balance.
+create function billing._post_returned_credits(stripe_invoice_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices;
+    v_from timestamptz;
+    v_until timestamptz;
+    v_subscription_ids text[];
+    v_frozen bigint;
+begin
+    select * into v_invoice from billing.invoices
+    where invoices.stripe_invoice_id = _post_returned_credits.stripe_invoice_id;
+    if v_invoice.account_id is null or exists (
+        select from billing.accounts where accounts.id = v_invoice.account_id and accounts.closed_at is not null
+    ) then
+        return;
+    end if;
+    update billing.credit_schedules
+    set has_returns = true,
+        disarmed_reason = case
+            when v_invoice.amount_contested > 0 then coalesce(credit_schedules.disarmed_reason, 'disputed')
+            else nullif(credit_schedules.disarmed_reason, 'disputed')
+        end
+    where credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    v_frozen := billing._contested_credits(v_invoice.stripe_invoice_id);
+    perform billing._thaw_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
+    select min(schedules.period_start), max(schedules.period_end), array_agg(distinct schedules.stripe_subscription_id)
+    into v_from, v_until, v_subscription_ids
+    from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    if v_subscription_ids is not null then
+        perform billing._allocate_slots(v_subscription_ids, v_from, least(
+            v_until, billing._time_of_account(v_invoice.account_id)
+        ));
+    end if;
+    perform billing._post_returned_initial(v_invoice);
+    perform billing._post_purchase(pack_purchases.business_key) from billing.pack_purchases
+    where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and pack_purchases.stripe_line_id is not null;
+
+    perform billing._freeze_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
+    perform billing._repay_debt(v_invoice.account_id);
+end
+$$;
+
+-- Adds up the returned money of a paid invoice, and posts its effect on the credits.
+create function billing._apply_returns_of_invoice(stripe_invoice_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_invoice billing.invoices;
+    v_price numeric;
+    v_returned numeric;
+    v_contested numeric;
+begin
+    perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
+    select * into v_invoice from billing.invoices
+    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
+        and (
+            invoices.amount_returned + invoices.amount_contested > 0
+            or exists (
+                select from billing.invoice_payments
+                where invoice_payments.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
+            )
+            or exists (
+                select from billing.credit_notes
+                where credit_notes.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
+            )
+        );
+    if not found then
+        return;  -- sync_invoice, or what pays it, comes back to it
+    end if;
+    select
+        coalesce(sum(returns.amount) filter (where not returns.is_contested), 0),
+        coalesce(sum(returns.amount) filter (where returns.is_contested), 0)
+    into v_returned, v_contested
+    from billing._returns_of_invoice(v_invoice.stripe_invoice_id) as returns;
+    if v_returned + v_contested = 0 and v_invoice.amount_returned + v_invoice.amount_contested = 0 then
+        return;
+    end if;
+    v_price := greatest(billing._price_of_invoice(v_invoice), 0);
+    v_returned := least(v_returned, v_price);
+    update billing.invoices
+    set amount_returned = v_returned, amount_contested = least(v_contested, v_price - v_returned), updated_at = now()
+    where invoices.stripe_invoice_id = v_invoice.stripe_invoice_id;
+    perform billing._post_returned_credits(v_invoice.stripe_invoice_id);
+end
+$$;
+
+-- Packs and recharges that a payment intent paid without an invoice.
+create function billing._apply_returns_of_purchases(stripe_payment_intent_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_purchase billing.pack_purchases;
+    v_frozen bigint;
+begin
+    for v_purchase in
+        select * from billing.pack_purchases
+        where pack_purchases.stripe_payment_intent_id = _apply_returns_of_purchases.stripe_payment_intent_id
+            and pack_purchases.stripe_line_id is null
+        order by pack_purchases.business_key
+    loop
+        continue when exists (
+            select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
+        );
+        v_frozen := billing._returned_of_purchase(v_purchase, true) - billing._returned_of_purchase(v_purchase);
+        perform billing._thaw_lots(billing._lots_of_purchase(v_purchase), v_frozen);
+        perform billing._post_purchase(v_purchase.business_key);
+        perform billing._freeze_lots(billing._lots_of_purchase(v_purchase), v_frozen);
+        perform billing._repay_debt(v_purchase.account_id);
+    end loop;
+end
+$$;
+
+-- Everything that a payment paid for, by either of its ids.
+create function billing._apply_returns_of_payment(stripe_payment_intent_id text, stripe_charge_id text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_intent_id text;
+begin
+    -- Every function that records a fact about the payment writes first, then takes these locks, then reads the others'
+    -- rows.
+    perform billing._lock_money(
+        _apply_returns_of_payment.stripe_payment_intent_id, _apply_returns_of_payment.stripe_charge_id
+    );
+    v_intent_id := coalesce(_apply_returns_of_payment.stripe_payment_intent_id, (
+        select payments.stripe_payment_intent_id from billing.payments
+        where payments.stripe_charge_id = _apply_returns_of_payment.stripe_charge_id
+    ));
+    if v_intent_id is not null and _apply_returns_of_payment.stripe_payment_intent_id is null then
+        perform billing._lock_money(v_intent_id, _apply_returns_of_payment.stripe_charge_id);
+    end if;
+    perform billing._apply_returns_of_invoice(paid.stripe_invoice_id)
+    from unnest(billing._invoices_of_payment(v_intent_id, _apply_returns_of_payment.stripe_charge_id)) as paid (stripe_invoice_id);
+    perform billing._apply_returns_of_purchases(v_intent_id) where v_intent_id is not null;
+end
+$$;
+
+-- A refund or a dispute may name only its charge, and only the charge's own row has the payment intent. When either
+-- commits, it looks for the other once more, under a lock that is held only briefly: of two that commit at the same
+-- time, one sees the other.
+create function billing.tg_money__meet()
+returns trigger
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_intent_id text;
+begin
+    perform billing._lock_arrival('charge:' || new.stripe_charge_id);
+    select payments.stripe_payment_intent_id into v_intent_id from billing.payments
+    where payments.stripe_charge_id = new.stripe_charge_id;
+    if tg_table_name = 'payments' then
+        perform billing._date_purchases(new.stripe_payment_intent_id);
+    end if;
+    if v_intent_id is not null and (
+        exists (
+            select from billing.refunds
+            where refunds.stripe_charge_id = new.stripe_charge_id and refunds.stripe_payment_intent_id is null
+        ) or exists (
+            select from billing.disputes
+            where disputes.stripe_charge_id = new.stripe_charge_id and disputes.stripe_payment_intent_id is null
+        )
+    ) then
+        perform billing._apply_returns_of_payment(v_intent_id, new.stripe_charge_id);
+    end if;
+    return null;
+end
+$$;
+
+create constraint trigger tg_refunds__meet
+after insert or update of status on billing.refunds
+deferrable initially deferred
+for each row when (new.stripe_payment_intent_id is null and new.stripe_charge_id is not null)
+execute function billing.tg_money__meet();
+
+create constraint trigger tg_disputes__meet
+after insert or update of status on billing.disputes
+deferrable initially deferred
+for each row when (new.stripe_payment_intent_id is null)
+execute function billing.tg_money__meet();
+
+create constraint trigger tg_payments__meet
+after insert on billing.payments
+deferrable initially deferred
+for each row when (new.stripe_payment_intent_id is not null)
+execute function billing.tg_money__meet();
+
+revoke all on function
+    billing.tg_money__meet, billing._post_returned_credits, billing._apply_returns_of_invoice,
+    billing._apply_returns_of_purchases, billing._apply_returns_of_payment
+from public, anon, authenticated, service_role;
+
+-- 50_allocation/47_allocate_subscription.sql
 
 -- The effect of a new fact about a subscription on its credits: every event goes through here.
 --
@@ -14474,9 +14681,11 @@ end
 $$;
 
 -- invoice: one that was just paid, or whose time a change gives back. from_moment: the time from which months may be
--- worth something else (null: only what the subscription's own state says).
+-- worth something else (null: only what the subscription's own state says). has_new_anchor: the months of what was paid
+-- before may have to be counted again.
 create function billing._allocate_subscription(
-    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null
+    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null,
+    has_new_anchor boolean default false
 )
 returns void
 language plpgsql
@@ -14555,7 +14764,7 @@ begin
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
         end if;
-        if cardinality(v_subscription.anchors) > 1 then
+        if _allocate_subscription.has_new_anchor then
             v_from := least(v_from, billing._count_from_anchors(v_subscription, v_until));
         end if;
         v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
@@ -14669,250 +14878,6 @@ after insert on billing.credit_packs
 for each row execute function billing.tg_credit_packs__arrive();
 
 revoke all on function billing.tg_credit_packs__arrive from public, anon, authenticated, service_role;
-
--- 50_allocation/50_apply_returns.sql
-
--- Returned money → the credits that it had paid for: revoked, restored, or frozen while a dispute is open.
---
--- Invariant: calculated from all facts each time, for everything that one invoice or one payment paid for, so the order
--- of events makes no difference. Credits of open disputes are frozen by holds that no app can capture or release; spent
--- ones are frozen when they return.
---
--- Private: called by the functions that record such facts, and by those that grant credits for a payment. Both hold the
--- lock of the payment's or the invoice's arrival, so neither commits without having seen the other.
-
--- Posts the returned money of an invoice to the credits that it paid for. The caller has locked the balance.
-create function billing._post_returned_credits(stripe_invoice_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_invoice billing.invoices;
-    v_from timestamptz;
-    v_until timestamptz;
-    v_subscription_ids text[];
-    v_frozen bigint;
-begin
-    select * into v_invoice from billing.invoices
-    where invoices.stripe_invoice_id = _post_returned_credits.stripe_invoice_id;
-    if v_invoice.account_id is null or exists (
-        select from billing.accounts where accounts.id = v_invoice.account_id and accounts.closed_at is not null
-    ) then
-        return;
-    end if;
-    update billing.credit_schedules
-    set has_returns = true,
-        disarmed_reason = case
-            when v_invoice.amount_contested > 0 then coalesce(credit_schedules.disarmed_reason, 'disputed')
-            else nullif(credit_schedules.disarmed_reason, 'disputed')
-        end
-    where credit_schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
-    v_frozen := billing._contested_credits(v_invoice.stripe_invoice_id);
-    perform billing._thaw_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
-    select min(schedules.period_start), max(schedules.period_end), array_agg(distinct schedules.stripe_subscription_id)
-    into v_from, v_until, v_subscription_ids
-    from billing.credit_schedules as schedules where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id;
-    if v_subscription_ids is not null then
-        perform billing._allocate_slots(v_subscription_ids, v_from, least(
-            v_until, billing._time_of_account(v_invoice.account_id)
-        ));
-    end if;
-    perform billing._post_returned_initial(v_invoice);
-    perform billing._post_purchase(pack_purchases.business_key) from billing.pack_purchases
-    where pack_purchases.stripe_invoice_id = v_invoice.stripe_invoice_id and pack_purchases.stripe_line_id is not null;
-
-    perform billing._freeze_lots(billing._lots_of_invoice(v_invoice.stripe_invoice_id), v_frozen);
-    perform billing._repay_debt(v_invoice.account_id);
-end
-$$;
-
--- Adds up the returned money of a paid invoice, and posts its effect on the credits.
-create function billing._apply_returns_of_invoice(stripe_invoice_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_invoice billing.invoices;
-    v_price numeric;
-    v_returned numeric;
-    v_contested numeric;
-begin
-    perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
-    select * into v_invoice from billing.invoices
-    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
-        and (
-            invoices.amount_returned + invoices.amount_contested > 0
-            or exists (
-                select from billing.invoice_payments
-                where invoice_payments.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-            or exists (
-                select from billing.credit_notes
-                where credit_notes.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-        );
-    if not found then
-        return;  -- sync_invoice, or what pays it, comes back to it
-    end if;
-    select
-        coalesce(sum(returns.amount) filter (where not returns.is_contested), 0),
-        coalesce(sum(returns.amount) filter (where returns.is_contested), 0)
-    into v_returned, v_contested
-    from billing._returns_of_invoice(v_invoice.stripe_invoice_id) as returns;
-    if v_returned + v_contested = 0 and v_invoice.amount_returned + v_invoice.amount_contested = 0 then
-        return;
-    end if;
-    v_price := greatest(billing._price_of_invoice(v_invoice), 0);
-    v_returned := least(v_returned, v_price);
-    update billing.invoices
-    set amount_returned = v_returned, amount_contested = least(v_contested, v_price - v_returned), updated_at = now()
-    where invoices.stripe_invoice_id = v_invoice.stripe_invoice_id;
-    perform billing._post_returned_credits(v_invoice.stripe_invoice_id);
-end
-$$;
-
--- Packs and recharges that a payment intent paid without an invoice.
-create function billing._apply_returns_of_purchases(stripe_payment_intent_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_purchase billing.pack_purchases;
-    v_frozen bigint;
-begin
-    for v_purchase in
-        select * from billing.pack_purchases
-        where pack_purchases.stripe_payment_intent_id = _apply_returns_of_purchases.stripe_payment_intent_id
-            and pack_purchases.stripe_line_id is null
-        order by pack_purchases.business_key
-    loop
-        continue when exists (
-            select from billing.accounts where accounts.id = v_purchase.account_id and accounts.closed_at is not null
-        );
-        v_frozen := billing._returned_of_purchase(v_purchase, true) - billing._returned_of_purchase(v_purchase);
-        perform billing._thaw_lots(billing._lots_of_purchase(v_purchase), v_frozen);
-        perform billing._post_purchase(v_purchase.business_key);
-        perform billing._freeze_lots(billing._lots_of_purchase(v_purchase), v_frozen);
-        perform billing._repay_debt(v_purchase.account_id);
-    end loop;
-end
-$$;
-
--- Everything that a payment paid for, by either of its ids.
-create function billing._apply_returns_of_payment(stripe_payment_intent_id text, stripe_charge_id text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_intent_id text;
-begin
-    -- Every function that records a fact about the payment writes first, then takes these locks, then reads the others'
-    -- rows.
-    perform billing._lock_money(
-        _apply_returns_of_payment.stripe_payment_intent_id, _apply_returns_of_payment.stripe_charge_id
-    );
-    v_intent_id := coalesce(_apply_returns_of_payment.stripe_payment_intent_id, (
-        select payments.stripe_payment_intent_id from billing.payments
-        where payments.stripe_charge_id = _apply_returns_of_payment.stripe_charge_id
-    ));
-    if v_intent_id is not null and _apply_returns_of_payment.stripe_payment_intent_id is null then
-        perform billing._lock_money(v_intent_id, _apply_returns_of_payment.stripe_charge_id);
-    end if;
-    perform billing._apply_returns_of_invoice(paid.stripe_invoice_id)
-    from unnest(billing._invoices_of_payment(v_intent_id, _apply_returns_of_payment.stripe_charge_id)) as paid (stripe_invoice_id);
-    perform billing._apply_returns_of_purchases(v_intent_id) where v_intent_id is not null;
-end
-$$;
-
--- Applies returned money or credited time to one lot, after a person restored credits to it.
-create function billing._apply_returns_of_lot(grant_id bigint)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_lot billing.credit_grants;
-begin
-    select * into strict v_lot from billing.credit_grants where credit_grants.id = _apply_returns_of_lot.grant_id;
-    if v_lot.key_space <> 'stripe' then
-        return;
-    elsif v_lot.stripe_invoice_id is not null then
-        perform billing._apply_returns_of_invoice(v_lot.stripe_invoice_id);
-    elsif v_lot.stripe_payment_intent_id is not null then
-        perform billing._apply_returns_of_payment(v_lot.stripe_payment_intent_id, null);
-    end if;
-    perform billing._allocate_subscription(schedules.stripe_subscription_id, v_lot.effective_at) from (
-        select distinct credit_schedules.stripe_subscription_id from billing.credit_schedules
-        where credit_schedules.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
-    ) as schedules;
-end
-$$;
-
--- A refund or a dispute may name only its charge, and only the charge's own row has the payment intent. When either
--- commits, it looks for the other once more, under a lock that is held only briefly: of two that commit at the same
--- time, one sees the other.
-create function billing.tg_money__meet()
-returns trigger
-language plpgsql
-volatile
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_intent_id text;
-begin
-    perform billing._lock_arrival('charge:' || new.stripe_charge_id);
-    select payments.stripe_payment_intent_id into v_intent_id from billing.payments
-    where payments.stripe_charge_id = new.stripe_charge_id;
-    if tg_table_name = 'payments' then
-        perform billing._date_purchases(new.stripe_payment_intent_id);
-    end if;
-    if v_intent_id is not null and (
-        exists (
-            select from billing.refunds
-            where refunds.stripe_charge_id = new.stripe_charge_id and refunds.stripe_payment_intent_id is null
-        ) or exists (
-            select from billing.disputes
-            where disputes.stripe_charge_id = new.stripe_charge_id and disputes.stripe_payment_intent_id is null
-        )
-    ) then
-        perform billing._apply_returns_of_payment(v_intent_id, new.stripe_charge_id);
-    end if;
-    return null;
-end
-$$;
-
-create constraint trigger tg_refunds__meet
-after insert or update of status on billing.refunds
-deferrable initially deferred
-for each row when (new.stripe_payment_intent_id is null and new.stripe_charge_id is not null)
-execute function billing.tg_money__meet();
-
-create constraint trigger tg_disputes__meet
-after insert or update of status on billing.disputes
-deferrable initially deferred
-for each row when (new.stripe_payment_intent_id is null)
-execute function billing.tg_money__meet();
-
-create constraint trigger tg_payments__meet
-after insert on billing.payments
-deferrable initially deferred
-for each row when (new.stripe_payment_intent_id is not null)
-execute function billing.tg_money__meet();
-
-revoke all on function
-    billing.tg_money__meet, billing._post_returned_credits, billing._apply_returns_of_invoice,
-    billing._apply_returns_of_purchases, billing._apply_returns_of_payment, billing._apply_returns_of_lot
-from public, anon, authenticated, service_role;
 
 -- 50_allocation/52_review_held_credits.sql
 
@@ -15112,6 +15077,31 @@ comment on function billing.reopen_account(uuid) is 'Reopens a closed account wi
 --
 -- Callable by service_role.
 
+-- Applies returned money or credited time to one lot, after a person restored credits to it.
+create function billing._apply_returns_of_lot(grant_id bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lot billing.credit_grants;
+begin
+    select * into strict v_lot from billing.credit_grants where credit_grants.id = _apply_returns_of_lot.grant_id;
+    if v_lot.key_space <> 'stripe' then
+        return;
+    elsif v_lot.stripe_invoice_id is not null then
+        perform billing._apply_returns_of_invoice(v_lot.stripe_invoice_id);
+    elsif v_lot.stripe_payment_intent_id is not null then
+        perform billing._apply_returns_of_payment(v_lot.stripe_payment_intent_id, null);
+    end if;
+    perform billing._allocate_subscription(schedules.stripe_subscription_id, v_lot.effective_at) from (
+        select distinct credit_schedules.stripe_subscription_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
+    ) as schedules;
+end
+$$;
+
 create function billing.reinstate_grant(
     revocation_id bigint,
     amount numeric,
@@ -15163,7 +15153,8 @@ begin
 end
 $$;
 
-revoke all on function billing.reinstate_grant from public, anon, authenticated, service_role;
+revoke all on function billing._apply_returns_of_lot, billing.reinstate_grant
+from public, anon, authenticated, service_role;
 grant execute on function billing.reinstate_grant(bigint, numeric, text, text, text) to service_role;
 
 comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Restores what a revocation took: all that is left (amount null) or a part. Once for each idempotency key.';
@@ -17902,7 +17893,7 @@ begin
     where subscriptions.stripe_subscription_id = _record_older_state.stripe_subscription_id
         and _record_older_state.billing_cycle_anchor <> all (subscriptions.anchors);
     if found or _record_older_state.status = 'trialing' then
-        perform billing._allocate_subscription(_record_older_state.stripe_subscription_id);
+        perform billing._allocate_subscription(_record_older_state.stripe_subscription_id, has_new_anchor => found);
     end if;
 end
 $$;
@@ -17921,6 +17912,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_as_of timestamptz;
+    v_has_new_anchor boolean;
 begin
     if sync_subscription.status = 'trialing' then
         perform billing._record_trial(
@@ -17965,7 +17957,9 @@ begin
             sync_subscription.is_fetched
             or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
             and not billing._is_a_step_back(held, excluded, sync_subscription.items)
-        );
+        )
+    -- Of a subscription that was not known (xmax is 0), or has had several.
+    returning held.xmax = 0 or cardinality(held.anchors) > 1 into v_has_new_anchor;
 
     if not found then
         select subscriptions.as_of into strict v_as_of from billing.subscriptions
@@ -18001,7 +17995,9 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
+    perform billing._allocate_subscription(
+        sync_subscription.stripe_subscription_id, has_new_anchor => v_has_new_anchor
+    );
     return 'applied';
 end
 $$;

@@ -333,7 +333,6 @@ def test_what_a_person_took_or_gave_back_stays_so(month: Shop) -> None:
 
 
 def test_half_credited_and_half_refunded_leave_nothing(month: Shop) -> None:
-    month.state(START)
     month.go_to(NOON)
     month.bill("in_1", NOON, credit("plan", -1500, NOON, JULY, credited_line_ids=["il_0"]))
     assert month.balance == 150

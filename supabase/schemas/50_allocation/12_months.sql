@@ -43,16 +43,6 @@ as $$
     select (plan).recurring_interval_count * case (plan).recurring_interval when 'year' then 12 when 'month' then 1 end
 $$;
 
--- True if a period is as long as its plan's: its months are then known without the subscription's anchor.
-create function billing._is_whole_period(plan billing.plans, period_start timestamptz, period_end timestamptz)
-returns boolean
-language sql
-immutable
-as $$
-    select billing._slot(period_start, billing._months(plan)) = period_end
-        or billing._slot(period_end, -billing._months(plan)) = period_start
-$$;
-
 -- The anchor from which the months of a period are counted: the latest of the subscription's anchors that fits the end
 -- of the period and is not after its start. Otherwise a whole period decides itself, and a part of one is counted from
 -- a later anchor that fits, or from its end. A period of days or weeks is a part of the month that starts with it, and so
@@ -95,6 +85,5 @@ end
 $$;
 
 revoke all on function
-    billing._slot, billing._slot_number, billing._first_slot, billing._months, billing._is_whole_period,
-    billing._anchor_of_period
+    billing._slot, billing._slot_number, billing._first_slot, billing._months, billing._anchor_of_period
 from public, anon, authenticated, service_role;

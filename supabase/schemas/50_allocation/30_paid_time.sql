@@ -3,8 +3,8 @@
 -- Invariant: calculated only from facts (lines, the subscription's row, its anchors), again whenever one of them
 -- arrives, so their order makes no difference. A line whose price is not in billing.plans (TB010), or a customer that
 -- is not linked to an account (TB011), stops the whole event, and DETAIL names what is missing. If only the
--- subscription can explain a line (a line of amount 0 may be a trial; the months of a year, and the month that a change
--- is a part of, are counted from the anchor), the line waits for the subscription's own event.
+-- subscription can explain a line (a line of amount 0 may be a trial; the months of a year are counted from the
+-- anchor), the line waits for the subscription's own event.
 --
 -- Private: called by _allocate_subscription and sync_invoice.
 
@@ -188,7 +188,6 @@ begin
         if v_invoice.account_id is null or v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
-            or not billing._is_whole_period(v_plan, v_line.period_start, v_line.period_end)
         ) then
             update billing.invoice_lines
             set is_waiting = true,

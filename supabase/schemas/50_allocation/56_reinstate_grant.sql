@@ -2,6 +2,31 @@
 --
 -- Callable by service_role.
 
+-- Applies returned money or credited time to one lot, after a person restored credits to it.
+create function billing._apply_returns_of_lot(grant_id bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lot billing.credit_grants;
+begin
+    select * into strict v_lot from billing.credit_grants where credit_grants.id = _apply_returns_of_lot.grant_id;
+    if v_lot.key_space <> 'stripe' then
+        return;
+    elsif v_lot.stripe_invoice_id is not null then
+        perform billing._apply_returns_of_invoice(v_lot.stripe_invoice_id);
+    elsif v_lot.stripe_payment_intent_id is not null then
+        perform billing._apply_returns_of_payment(v_lot.stripe_payment_intent_id, null);
+    end if;
+    perform billing._allocate_subscription(schedules.stripe_subscription_id, v_lot.effective_at) from (
+        select distinct credit_schedules.stripe_subscription_id from billing.credit_schedules
+        where credit_schedules.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
+    ) as schedules;
+end
+$$;
+
 create function billing.reinstate_grant(
     revocation_id bigint,
     amount numeric,
@@ -53,7 +78,8 @@ begin
 end
 $$;
 
-revoke all on function billing.reinstate_grant from public, anon, authenticated, service_role;
+revoke all on function billing._apply_returns_of_lot, billing.reinstate_grant
+from public, anon, authenticated, service_role;
 grant execute on function billing.reinstate_grant(bigint, numeric, text, text, text) to service_role;
 
 comment on function billing.reinstate_grant(bigint, numeric, text, text, text) is 'Restores what a revocation took: all that is left (amount null) or a part. Once for each idempotency key.';

@@ -80,7 +80,7 @@ begin
     where subscriptions.stripe_subscription_id = _record_older_state.stripe_subscription_id
         and _record_older_state.billing_cycle_anchor <> all (subscriptions.anchors);
     if found or _record_older_state.status = 'trialing' then
-        perform billing._allocate_subscription(_record_older_state.stripe_subscription_id);
+        perform billing._allocate_subscription(_record_older_state.stripe_subscription_id, has_new_anchor => found);
     end if;
 end
 $$;
@@ -99,6 +99,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_as_of timestamptz;
+    v_has_new_anchor boolean;
 begin
     if sync_subscription.status = 'trialing' then
         perform billing._record_trial(
@@ -143,7 +144,9 @@ begin
             sync_subscription.is_fetched
             or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
             and not billing._is_a_step_back(held, excluded, sync_subscription.items)
-        );
+        )
+    -- Of a subscription that was not known (xmax is 0), or has had several.
+    returning held.xmax = 0 or cardinality(held.anchors) > 1 into v_has_new_anchor;
 
     if not found then
         select subscriptions.as_of into strict v_as_of from billing.subscriptions
@@ -179,7 +182,9 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._allocate_subscription(sync_subscription.stripe_subscription_id);
+    perform billing._allocate_subscription(
+        sync_subscription.stripe_subscription_id, has_new_anchor => v_has_new_anchor
+    );
     return 'applied';
 end
 $$;

@@ -158,31 +158,6 @@ begin
 end
 $$;
 
--- Applies returned money or credited time to one lot, after a person restored credits to it.
-create function billing._apply_returns_of_lot(grant_id bigint)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_lot billing.credit_grants;
-begin
-    select * into strict v_lot from billing.credit_grants where credit_grants.id = _apply_returns_of_lot.grant_id;
-    if v_lot.key_space <> 'stripe' then
-        return;
-    elsif v_lot.stripe_invoice_id is not null then
-        perform billing._apply_returns_of_invoice(v_lot.stripe_invoice_id);
-    elsif v_lot.stripe_payment_intent_id is not null then
-        perform billing._apply_returns_of_payment(v_lot.stripe_payment_intent_id, null);
-    end if;
-    perform billing._allocate_subscription(schedules.stripe_subscription_id, v_lot.effective_at) from (
-        select distinct credit_schedules.stripe_subscription_id from billing.credit_schedules
-        where credit_schedules.stripe_subscription_item_id = v_lot.stripe_subscription_item_id
-    ) as schedules;
-end
-$$;
-
 -- A refund or a dispute may name only its charge, and only the charge's own row has the payment intent. When either
 -- commits, it looks for the other once more, under a lock that is held only briefly: of two that commit at the same
 -- time, one sees the other.
@@ -237,5 +212,5 @@ execute function billing.tg_money__meet();
 
 revoke all on function
     billing.tg_money__meet, billing._post_returned_credits, billing._apply_returns_of_invoice,
-    billing._apply_returns_of_purchases, billing._apply_returns_of_payment, billing._apply_returns_of_lot
+    billing._apply_returns_of_purchases, billing._apply_returns_of_payment
 from public, anon, authenticated, service_role;

@@ -174,9 +174,11 @@ end
 $$;
 
 -- invoice: one that was just paid, or whose time a change gives back. from_moment: the time from which months may be
--- worth something else (null: only what the subscription's own state says).
+-- worth something else (null: only what the subscription's own state says). has_new_anchor: the months of what was paid
+-- before may have to be counted again.
 create function billing._allocate_subscription(
-    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null
+    stripe_subscription_id text, from_moment timestamptz default null, invoice billing.invoices default null,
+    has_new_anchor boolean default false
 )
 returns void
 language plpgsql
@@ -255,7 +257,7 @@ begin
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
         end if;
-        if cardinality(v_subscription.anchors) > 1 then
+        if _allocate_subscription.has_new_anchor then
             v_from := least(v_from, billing._count_from_anchors(v_subscription, v_until));
         end if;
         v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
