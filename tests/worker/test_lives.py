@@ -192,11 +192,19 @@ def play(shop: Shop, life: Life, told: list[Event]) -> list[Any]:
 
 
 def shuffled(told: list[Event], seed: str) -> list[Event]:
-    """The same events in another order: some of them twice, some of them only after all the others."""
+    """The same events in another order: some of them twice, some of them only after all the others.
+
+    In one of four orders these are all events of one kind of object, such as subscriptions.
+    """
     chance = random.Random(seed)
+    kinds = [event.type.rpartition(".")[0] for event in told]
+    late = chance.choice(kinds) if chance.random() < 0.25 else None
     lost = set(chance.sample(range(len(told)), len(told) // 8))
+    lost |= {number for number, kind in enumerate(kinds) if kind == late}
     stream = [event for number, event in enumerate(told) if number not in lost]
-    stream += chance.choices(told, k=len(told) // 4)
+    stream += chance.choices(
+        [event for event, kind in zip(told, kinds, strict=True) if kind != late] or told, k=len(told) // 4
+    )
     chance.shuffle(stream)
     replayed = [told[number] for number in lost]
     chance.shuffle(replayed)
