@@ -88,16 +88,24 @@ select exists (
     where plans.rollover = 'cap' and subscriptions.account_id = %s
 )
 """
-# All but what is carried, and what is frozen.
+# All but what is carried and what lacked when money was returned; and what is frozen.
 _TOGETHER: LiteralString = """
 select
-    coalesce(sum(lots.remaining + billing._lapsed_of_lot(lots)), 0)::bigint - coalesce(max(balances.carried), 0),
+    coalesce(sum(lots.remaining + billing._lapsed_of_lot(lots)), 0)::bigint - coalesce(max(balances.carried), 0)
+        - coalesce(max(revoked.short), 0),
     coalesce(sum(lots.held), 0)::bigint
 from billing.credit_balances as balances
 left join billing.credit_grants as lots on lots.account_id = balances.account_id and lots.entry_id is not null
+cross join lateral (
+    select sum(greatest(shortfall - voided, 0))::bigint as short from billing.credit_revocations
+    where account_id = balances.account_id
+) as revoked
 where balances.account_id = %s
 """
 _CARRIED: LiteralString = "select exists (select from billing.carried_credits where account_id = %s)"
+_SHORT: LiteralString = (
+    "select exists (select from billing.credit_revocations where account_id = %s and shortfall > voided)"
+)
 _HOLDS: LiteralString = (
     "select account_id, id from billing.credit_holds where status = 'held' and frozen_grant_id is null"
 )
@@ -179,9 +187,10 @@ def _of_oracle(site: Site, shop: Shop, shards: Shards, accounts: list[Account]) 
     balances = {account_id: (balance, available) for account_id, balance, available in site.query(_CREDITS)}
     found: list[Difference] = []
     for account in accounts:
-        expected = credits(shop, shards, account)
+        oracle = Oracle(read(shards.shard([account.stripe_id])), account.spends)
+        expected = oracle.at(shop.now)
         has = balances.get(account.account_id, (0, 0))
-        if has != (expected.balance, expected.available) and not _agrees_together(site, account, expected):
+        if has != (expected.balance, expected.available) and not _agrees_together(site, account, oracle):
             found.append(
                 Difference(
                     "credits",
@@ -193,26 +202,24 @@ def _of_oracle(site: Site, shop: Shop, shards: Shards, accounts: list[Account]) 
     return found
 
 
-def _agrees_together(site: Site, account: Account, expected: Ledger) -> bool:
+def _agrees_together(site: Site, account: Account, oracle: Oracle) -> bool:
     """Whether as much is there of all credits together, where the order in which events arrive may move them.
 
     What is carried is set against whatever is posted first, which need not be what was first in time, and a cap lapses
-    what is left when a month is posted. The rules allow both.
+    what is left when a month is posted. What returned money lacked is taken of what its payment has granted by the time
+    at which the event arrives. The rules allow all three.
     """
-    is_carried = expected.carried or any(lot.kept_back for lot in expected.lots)
-    if (
-        not is_carried
-        and not site.value(_CAPPED, account.account_id)
-        and not site.value(_CARRIED, account.account_id)
-    ):
+    expected = oracle.ledger
+    is_moved = (
+        expected.carried
+        or oracle.shortfall
+        or any(lot.kept_back for lot in expected.lots)
+        or any(site.value(query, account.account_id) for query in (_CAPPED, _CARRIED, _SHORT))
+    )
+    if not is_moved:
         return False
-    whole = expected.balance + sum(lot.lapsed for lot in expected.lots) - expected.carried
+    whole = expected.balance + sum(lot.lapsed for lot in expected.lots) - expected.carried - oracle.shortfall
     return site.query(_TOGETHER, account.account_id) == [(whole, expected.frozen)]
-
-
-def credits(shop: Shop, shards: Shards, account: Account) -> Ledger:
-    """What the rules say that an account has now."""
-    return Oracle(read(shards.shard([account.stripe_id])), account.spends).at(shop.now)
 
 
 def _lots(site: Site, account: Account, expected: Ledger) -> str:

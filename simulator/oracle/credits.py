@@ -96,6 +96,11 @@ class Oracle:
             self._step(moment)
         return self.ledger
 
+    @property
+    def shortfall(self) -> int:
+        """What was asked back because money was returned, and could not be taken."""
+        return sum(part for short in self._short.values() for _, part in short)
+
     def _moments(self) -> set[int]:
         facts = self.facts
         found = {share.moment for share in self.worth.shares}

@@ -1,5 +1,6 @@
 """A paid invoice grants what its lines are worth: once for each item and period, and nothing by halves."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
@@ -266,6 +267,35 @@ def test_trial_gives_what_the_plan_that_it_began_with_gives_in_every_order(
             **reports[number],
         )
     assert balance(conn, customer) == 10
+    assert discrepancies(conn) == []
+
+
+@pytest.mark.parametrize("is_told_first", ["invoice", "subscription"])
+def test_trial_s_invoice_names_the_plan_that_it_began_with(
+    worker: Connection, conn: Connection, customer: UUID, is_told_first: str
+) -> None:
+    """The state that did is lost: the subscription has changed to a plan without trial credits meanwhile."""
+    sell(worker, monthly_credits=100, trial_credits=10)
+    sync_product(worker, stripe_product_id="prod_2")
+    other = {"stripe_price_id": "price_2", "stripe_product_id": "prod_2"}
+    sync_price(worker, **other, metadata={"monthly_credits": "25"})
+    end = datetime(2036, 1, 1, tzinfo=UTC)
+    reports: dict[str, Callable[[], object]] = {
+        "invoice": lambda: sync_invoice(
+            worker, subtotal=0, total=0, amount_due=0, amount_paid=0, lines=[line(amount=0, period_end=end)]
+        ),
+        "subscription": lambda: sync_subscription(
+            worker,
+            status="trialing",
+            trial_start=JANUARY,
+            trial_end=end,
+            items=[item(**other)],
+            as_of=JANUARY + SECOND,
+        ),
+    }
+    for report in sorted(reports, key=lambda name: name != is_told_first):
+        reports[report]()
+    assert entries(conn, customer) == [("grant", 10)]
     assert discrepancies(conn) == []
 
 

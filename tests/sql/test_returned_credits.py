@@ -21,7 +21,20 @@ from tests.sql.calls import (
     value,
 )
 from tests.sql.races import at_once
-from tests.sql.shop import AUGUST, DAY, HOUR, JULY, NOON, SEPTEMBER, START, YEAR_END, Shop, credit, of
+from tests.sql.shop import (
+    AUGUST,
+    DAY,
+    HOUR,
+    JULY,
+    NOON,
+    SEPTEMBER,
+    START,
+    YEAR_END,
+    Shop,
+    credit,
+    of,
+    rest,
+)
 from tests.support import Database
 
 PRICE = 3000
@@ -59,6 +72,26 @@ def both(shop: Shop) -> Shop:
         of("extra", 600, START, JULY, "il_extra", stripe_subscription_item_id="si_2"),
     )
     return shop
+
+
+@pytest.mark.parametrize("change", ["il_a", "il_z"])
+def test_initial_credits_go_with_the_line_that_brought_them(shop: Shop, change: str) -> None:
+    """And not with a change of the same item on the invoice, whose unused months go first."""
+    shop.sell("year", 100, interval="year")
+    shop.sell("plan", 100, initial_credits=50)
+    shop.state(
+        START, item(stripe_price_id="price_year", current_period_start=START, current_period_end=YEAR_END)
+    )
+    shop.bill("in_0", START, of("year", 12_000, START, YEAR_END, "il_0"))
+    shop.bill(
+        "in_1",
+        NOON,
+        rest("year", 12_000, START + DAY, YEAR_END, name=change, quantity=2),
+        of("plan", 1000, NOON, NOON + 30 * DAY, "il_plan"),
+    )
+    before = shop.balance
+    shop.refund("in_1", 6500, NOON + DAY)
+    assert before - shop.balance == (50 + 100) // 2
 
 
 # Before the subscription is known

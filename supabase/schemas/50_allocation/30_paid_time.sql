@@ -199,9 +199,19 @@ begin
             update billing.invoice_lines set is_waiting = false
             where invoice_lines.stripe_line_id = v_line.stripe_line_id;
         end if;
-        -- A trial is not paid time.
-        continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
-            and v_line.period_start < v_subscription.trial_end;
+        if v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
+            and v_line.period_start < v_subscription.trial_end then
+            -- A trial is not paid time, but its line names the plan that it started with.
+            insert into billing.trial_items as held (
+                stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, seen_at
+            )
+            values (
+                v_subscription_id, v_line.stripe_subscription_item_id, v_line.stripe_price_id, v_line.period_start
+            )
+            on conflict on constraint trial_items_pkey do update set seen_at = excluded.seen_at
+            where held.seen_at > excluded.seen_at;
+            continue;
+        end if;
 
         select
             coalesce(bool_or(

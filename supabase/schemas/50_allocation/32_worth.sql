@@ -103,21 +103,18 @@ begin
         window together as (partition by found.stripe_subscription_id, found.moment)
         union all
         select
-            (
-                select min(schedules.stripe_line_id) from billing.credit_schedules as schedules
-                where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id and not schedules.gives_back
-                    and schedules.stripe_subscription_item_id = lots.stripe_subscription_item_id
-            ),
-            lots.stripe_subscription_item_id, null, false, sum(lots.amount)
+            granting.stripe_line_id, lots.stripe_subscription_item_id, null, false, sum(lots.amount)
         from billing.credit_grants as lots
+        cross join lateral (
+            select min(schedules.stripe_line_id) as stripe_line_id, bool_or(schedules.is_free) as is_free
+            from billing.credit_schedules as schedules
+            where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id and not schedules.is_change
+                and schedules.stripe_subscription_item_id = lots.stripe_subscription_item_id
+                and schedules.stripe_price_id = lots.stripe_price_id
+        ) as granting
         where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and lots.idempotency_key ^@ 'initial:'
-            and not exists (
-                select from billing.credit_schedules as free
-                where free.stripe_invoice_id = v_invoice.stripe_invoice_id and free.is_free
-                    and free.stripe_subscription_item_id = lots.stripe_subscription_item_id
-            )
-        group by lots.stripe_subscription_item_id
+            and lots.idempotency_key ^@ 'initial:' and granting.is_free is not true
+        group by granting.stripe_line_id, lots.stripe_subscription_item_id
         union all
         select purchases.stripe_line_id, purchases.business_key, null, false, purchases.credits
         from billing.pack_purchases as purchases

@@ -240,9 +240,6 @@ begin
         ) then
             perform billing._judge_overage(v_balance.account_id);
         end if;
-        if v_subscription.trial_end is not null then
-            perform billing._grant_trial(v_subscription);
-        end if;
         -- Lines that only the subscription can explain.
         v_waiting_ids := array(
             select invoice_lines.stripe_invoice_id from billing.invoice_lines
@@ -256,6 +253,9 @@ begin
             loop
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
+        end if;
+        if v_subscription.trial_end is not null then
+            perform billing._grant_trial(v_subscription);
         end if;
         if _allocate_subscription.has_new_anchor then
             v_from := least(v_from, billing._count_from_anchors(v_subscription, v_until));
