@@ -42,7 +42,7 @@ def draft(world: World, customer: Object, lines: Iterable[Object], fields: Objec
             "customer_phone": customer.get("phone"),
             "customer_shipping": customer.get("shipping"),
             "customer_tax_exempt": customer.get("tax_exempt", "none"),
-            "customer_tax_ids": tax_ids.shown(world, customer["id"]),
+            "customer_tax_ids": tax_ids.shown(world, customer),
             "default_tax_rates": [],
             "discounts": [],
             "issuer": {"type": "self"},

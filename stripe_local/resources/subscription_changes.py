@@ -59,17 +59,15 @@ def update(world: World, params: Params, identifier: str) -> Object:
         return subscription
     changes = _checked_items(world, subscription, params)
     one_time = one_time_items.read(world, params)
-    if one_time:
-        customer = world.store.get("customer", subscription["customer"])
-        one_time_items.add(world, customer, subscription, one_time)
     if behavior == "pending_if_incomplete" and pending_updates.attempt(
-        world, subscription, params, lambda: _apply(world, subscription, params, changes)
+        world, subscription, params, one_time, lambda: _apply(world, subscription, params, changes)
     ):
         renewals.schedule(world, subscription)
         return subscription
     with world.updating(subscription, "customer.subscription.updated"):
         _set(world, subscription, params)
         changed = _apply(world, subscription, params, changes)
+        one_time_items.add(world, subscription, one_time)
     if changed is None and one_time and params.get("proration_behavior") == "always_invoice":
         changed = _as_they_are(world, subscription), False
     if changed is not None:
@@ -101,8 +99,7 @@ def change_at_boundary(world: World, subscription: Object, params: Params, now: 
         for item in after:
             if "current_period_end" not in item:
                 item |= {"current_period_start": ended, "current_period_end": ended}
-    customer = world.store.get("customer", subscription["customer"])
-    one_time_items.add(world, customer, subscription, one_time_items.read(world, params))
+    one_time_items.add(world, subscription, one_time_items.read(world, params))
 
 
 def _checked_items(world: World, subscription: Object, params: Params) -> list[tuple[Object | None, Params]]:
@@ -167,6 +164,9 @@ def _apply(
 ) -> tuple[list[Before], bool] | None:
     """Change items, trial and anchor. Returns what was before and whether a new period starts now."""
     now: int = params.get("proration_date") or world.now(subscription.get("test_clock"))
+    trial_end: Any = params.get("trial_end", "now")
+    if trial_end != "now" and trial_end <= now:
+        raise invalid("Invalid timestamp: must be an integer Unix timestamp in the future.", "trial_end")
     before = _as_they_are(world, subscription)
     if changes:
         _change_items(world, subscription, changes, now)
@@ -249,8 +249,6 @@ def _change_trial(world: World, subscription: Object, params: Params, now: int) 
                 subscription["_trial_warned"] = True
                 world.emit("customer.subscription.trial_will_end", subscription)
         return was_trialing
-    if end <= now:
-        raise invalid("Invalid timestamp: must be an integer Unix timestamp in the future.", "trial_end")
     subscription |= {"trial_end": end, "billing_cycle_anchor": end, "status": "trialing"}
     subscription.setdefault("trial_start", now)
     subscription.pop("_trial_warned", None)

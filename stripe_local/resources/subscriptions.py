@@ -89,7 +89,7 @@ def create_subscription(
     if behavior == "error_if_incomplete":
         _refuse_decline(world, subscription, method)
     world.emit("customer.subscription.created", subscription)
-    one_time_items.add(world, customer, subscription, one_time)
+    one_time_items.add(world, subscription, one_time)
     _bill_first(world, subscription, method, params, authenticated=authenticated)
     return subscription
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from stripe_local.errors import StripeError, invalid
+from stripe_local.resources import tax_ids
 from stripe_local.resources.pricing import rounded
 from stripe_local.store import Object
 from stripe_local.values import inside
@@ -72,7 +73,7 @@ def of_line(
     status = customer.get("tax_exempt", "none")
     if status == "exempt":
         return exempt(taxes, "customer_exempt")
-    if status == "reverse" or (automatic and has_business_id(world, customer)):
+    if status == "reverse" or (automatic and tax_ids.is_business(world, customer)):
         return exempt(taxes, "reverse_charge")
     return taxes
 
@@ -113,16 +114,6 @@ def rate_of(world: World, address: Any, *, inclusive: bool) -> Object | None:
             "tax_type": kind,
             "_place": place,
         },
-    )
-
-
-def has_business_id(world: World, customer: Object) -> bool:
-    """A European business with a verified VAT id pays its own country's tax itself."""
-    return any(
-        one.get("customer") == customer.get("id")
-        and one["type"] in ("eu_vat", "gb_vat")
-        and one["verification"]["status"] == "verified"
-        for one in world.store.all("tax_id")
     )
 
 

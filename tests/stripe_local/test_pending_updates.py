@@ -113,6 +113,40 @@ def test_one_time_prices_go_on_the_next_invoice(local: Local, clock: str) -> Non
 
 
 @pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param({"default_tax_rates": ["txr_none"]}, id="a setting"),
+        pytest.param({"trial_end": START - 1}, id="a trial that ends in the past"),
+        pytest.param(
+            {"payment_behavior": "pending_if_incomplete", "description": "x"}, id="what cannot wait"
+        ),
+        pytest.param(
+            {"payment_behavior": "pending_if_incomplete", "trial_end": START - 1}, id="a change that waits"
+        ),
+    ],
+)
+def test_refused_update_changes_nothing(local: Local, sub: Any, refused: dict[str, Any]) -> None:
+    (item,) = sub["items"].data
+    order = {
+        "add_invoice_items": [{"price": local.price(300, None).id}],
+        "items": [{"id": item.id, "quantity": 2}],
+    }
+    with pytest.raises(stripe.InvalidRequestError):
+        local.client.subscriptions.update(sub.id, order | refused)
+    assert local.client.subscription_items.retrieve(item.id).quantity == 1
+    assert local.client.invoice_items.list({"customer": sub.customer}).data == []
+    assert "invoiceitem.created" not in local.event_types()
+
+
+def test_one_time_item_of_a_change_that_waits_is_on_its_invoice(local: Local, sub: Any) -> None:
+    _pay_with(local, sub.customer, "pm_card_chargeCustomerFail")
+    waiting = _upgrade(
+        local, sub, local.price(3000), add_invoice_items=[{"price": local.price(300, None).id}]
+    )
+    assert sorted(line.amount for line in waiting.latest_invoice.lines.data) == [-1000, 300, 3000]
+
+
+@pytest.mark.parametrize(
     ("config", "first"),
     [
         ({"day_of_month": 31}, datetime(2027, 4, 30, 12, 30, tzinfo=UTC)),

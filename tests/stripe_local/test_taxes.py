@@ -151,6 +151,24 @@ def test_checkout_asks_where_the_payer_is_and_adds_the_tax(local: Local) -> None
     assert refused.value.code == "customer_tax_location_invalid"
 
 
+def test_tax_id_typed_in_at_checkout_counts_for_its_own_tax(local: Local) -> None:
+    session = local.client.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "line_items": [{"price": local.price(1000, None).id, "quantity": 1}],
+            "success_url": "http://127.0.0.1/ok",
+            "automatic_tax": {"enabled": True},
+            "tax_id_collection": {"enabled": True},
+        }
+    )
+    path = f"checkout_sessions/{session.id}/complete"
+    vat = {"type": "eu_vat", "value": "DE123456789"}
+    done = local.control(path, {"address": BERLIN, "tax_id": vat})
+    assert (done["amount_total"], done["total_details"]["amount_tax"]) == (1000, 0)
+    assert local.client.payment_intents.retrieve(done["payment_intent"]).amount == 1000
+    assert done["customer_details"]["tax_ids"] == [vat]
+
+
 def test_checkout_of_a_plan_bills_the_tax_of_the_address_that_it_saves(local: Local) -> None:
     customer = local.customer()
     session = local.client.checkout.sessions.create(
