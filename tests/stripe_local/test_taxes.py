@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.stripe_local.conftest import Local
+from stripe_local.errors import invalid
+from stripe_local.resources import collection
+from tests.stripe_local.conftest import Local, until
 
 BERLIN = {"country": "DE", "city": "Berlin"}
 
@@ -115,6 +117,20 @@ def test_renewal_whose_customer_moved_nowhere_is_not_finalized(local: Local) -> 
     local.client.customers.update(customer.id, {"address": BERLIN})
     paid = local.client.invoices.pay(failed["data"]["object"]["id"])
     assert (paid.status, paid.total, sub.latest_invoice.total) == ("paid", 1190, 1190)
+
+
+def test_error_after_finalization_is_not_hidden(
+    local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = local.client.test_helpers.test_clocks.create({"frozen_time": 1_800_000_000}).id
+    _subscribe(local, local.customer(test_clock=clock), local.price(1000))
+
+    def fail(*_: Any) -> None:
+        raise invalid("The collection failed.")
+
+    monkeypatch.setattr(collection, "advance", fail)
+    local.client.test_helpers.test_clocks.advance(clock, {"frozen_time": 1_800_000_000 + 32 * 86_400})
+    until(lambda: local.client.test_helpers.test_clocks.retrieve(clock).status == "internal_failure")
 
 
 def test_checkout_asks_where_the_payer_is_and_adds_the_tax(local: Local) -> None:
