@@ -39,7 +39,7 @@ def create_product(world: World, params: Params) -> Object:
     if "default_price_data" in params:
         data: Params = params["default_price_data"]
         try:
-            price = create_price(world, {**data, "product": product["id"]})
+            price = create_price(world, data | {"product": product["id"]})
         except StripeError:
             world.store.remove("product", product["id"])
             raise
@@ -275,12 +275,15 @@ def from_data(world: World, data: Params, where: str) -> Object:
 
 
 def price_of(world: World, item: Params, where: str, *, recurring: bool | None = None) -> Object:
-    """The price an item names or describes; refused when inactive or of the wrong type."""
+    """The price an item names or describes; refused when inactive or of the wrong type.
+
+    `_checked`: it was taken before, and may come from `price_data` or be archived since.
+    """
     if "price_data" in item:
         price = from_data(world, item["price_data"], where)
     elif item.get("price") or item.get("plan"):
         price = world.store.get("price", item.get("price") or item["plan"], f"{where}[price]")
-        if not price["active"]:
+        if not price["active"] and "_checked" not in item:
             raise invalid(
                 f"The price specified is inactive. This field only accepts active prices: {price['id']}",
                 f"{where}[price]",

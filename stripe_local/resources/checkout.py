@@ -176,7 +176,7 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
     for name, text in inside(params, "custom_text").items():
         fields["custom_text"][name] = text or None
     if "tax_id_collection" in fields:
-        fields["tax_id_collection"] = {"required": "never", **fields["tax_id_collection"]}
+        fields["tax_id_collection"] = {"required": "never"} | fields["tax_id_collection"]
     merge_metadata(fields, params.get("metadata"))
     if mode == "payment" and "customer_creation" not in params and not params.get("customer"):
         fields["customer_creation"] = "if_required"
@@ -194,15 +194,15 @@ def custom_field(field: Object) -> Object:
     """A custom field on the page, still to be filled in."""
     if field["type"] == "dropdown" and not inside(field, "dropdown").get("options"):
         raise missing_parameter("custom_fields[dropdown][options]")
-    return {"optional": False, **field, field["type"]: {**(field.get(field["type"]) or {}), "value": None}}
+    return {"optional": False} | field | {field["type"]: inside(field, field["type"]) | {"value": None}}
 
 
 def _invoice_creation(given: Params) -> Object:
     data: Object = dict.fromkeys(
         ("account_tax_ids", "custom_fields", "description", "footer", "issuer", "rendering_options")
     )
-    data |= {"metadata": {}} | inside(given, "invoice_data")
-    return {"enabled": bool(given.get("enabled")), "invoice_data": data}
+    data["metadata"] = {}
+    return {"enabled": bool(given.get("enabled")), "invoice_data": data | inside(given, "invoice_data")}
 
 
 def expire_when_due(world: World, session: Object) -> None:

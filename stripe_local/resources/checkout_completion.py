@@ -27,7 +27,8 @@ EXAMPLE_PHONE = "+15555550100"
 
 def complete(world: World, session: Object, given: Params) -> Object:
     """What the payer typed in, `given`: payment_method, email, name, phone, address, promotion_code, custom_amount,
-    tax_id, custom_fields (key → value), promotions (whether the payer wants them); delayed: the bank's answer comes later."""
+    tax_id, custom_fields (key → value), promotions (whether the payer wants them); delayed: the bank's answer
+    comes later."""
     if session["automatic_tax"]["enabled"] or session.get("billing_address_collection") == "required":
         given = {"address": EXAMPLE_ADDRESS, **given}
     held, method = checked(world, session, given)

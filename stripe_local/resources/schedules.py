@@ -170,7 +170,7 @@ def update(world: World, params: Params, identifier: str) -> Object:
     with world.updating(schedule, "subscription_schedule.updated"):
         merge_metadata(schedule, params.get("metadata"))
         if "default_settings" in params:
-            schedule["default_settings"] = {**schedule["default_settings"], **params["default_settings"]}
+            schedule["default_settings"] = schedule["default_settings"] | params["default_settings"]
         if "end_behavior" in params:
             schedule["end_behavior"] = params["end_behavior"]
         if "phases" in params:

@@ -116,9 +116,9 @@ def _checked_items(world: World, subscription: Object, params: Params) -> list[t
                 )
         if item is None and not given.get("deleted"):
             price = catalog.price_of(world, given, where, recurring=True)
-            given = {**given, "price": price["id"]}
+            given = given | {"price": price["id"], "_checked": True}
         elif given.keys() & {"plan", "price", "price_data"}:
-            given = {**given, "price": catalog.price_of(world, given, where, recurring=True)["id"]}
+            given = given | {"price": catalog.price_of(world, given, where, recurring=True)["id"]}
         quantity_of(given, where)
         changes.append((item, {k: v for k, v in given.items() if k not in ("plan", "price_data")}))
     return changes
@@ -137,10 +137,8 @@ def _set(world: World, subscription: Object, params: Params) -> None:
         subscription.pop("default_payment_method", None)
     if "trial_settings" in params:
         subscription["trial_settings"] = {
-            "end_behavior": {
-                "missing_payment_method": "create_invoice",
-                **params["trial_settings"]["end_behavior"],
-            }
+            "end_behavior": {"missing_payment_method": "create_invoice"}
+            | params["trial_settings"]["end_behavior"]
         }
     if "payment_settings" in params:
         saved = params["payment_settings"].get("save_default_payment_method")
@@ -281,7 +279,7 @@ def pause(world: World, params: Params, identifier: str) -> Object:
     subscription = world.store.get("subscription", identifier)
     if subscription["status"] not in ("active", "trialing", "past_due"):
         raise invalid(f"A subscription with status {subscription['status']} cannot be paused.")
-    renewals.pause(world, subscription, "pause_requested")
+    renewals.pause(world, subscription, "pause_requested", params.get("type", "subscription"))
     renewals.schedule(world, subscription)
     return subscription
 

@@ -152,10 +152,8 @@ def _store(
         subscription["billing_mode"] = {"type": "flexible", "flexible": shown}
     if params.get("trial_settings"):
         subscription["trial_settings"] = {
-            "end_behavior": {
-                "missing_payment_method": "create_invoice",
-                **params["trial_settings"]["end_behavior"],
-            }
+            "end_behavior": {"missing_payment_method": "create_invoice"}
+            | params["trial_settings"]["end_behavior"]
         }
     put(subscription, params, "description")
     set_tax(world, subscription, params)

@@ -119,9 +119,7 @@ def test_renewal_whose_customer_moved_nowhere_is_not_finalized(local: Local) -> 
     assert (paid.status, paid.total, sub.latest_invoice.total) == ("paid", 1190, 1190)
 
 
-def test_error_after_finalization_is_not_hidden(
-    local: Local, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_after_finalization_is_not_hidden(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = local.client.test_helpers.test_clocks.create({"frozen_time": 1_800_000_000}).id
     _subscribe(local, local.customer(test_clock=clock), local.price(1000))
 
