@@ -240,7 +240,15 @@ def delete_price(world: World, identifier: str) -> Object:
     )
     if used:
         raise invalid(f"This price cannot be deleted because it was used: {identifier}", "id")
+    remove_price(world, price)
+    return deleted("price", identifier)
+
+
+def remove_price(world: World, price: Object) -> None:
+    """`price.deleted`, and `plan.deleted` of a recurring one. Subscriptions at it go on."""
+    identifier: str = price["id"]
     world.store.remove("price", identifier)
+    world.store.tables.setdefault("deleted_price", {})[identifier] = price
     world.emit("price.deleted", price)
     if price.get("recurring"):
         world.events.emit("plan.deleted", complete("plan", plan_of(render(world, price))))
@@ -248,7 +256,6 @@ def delete_price(world: World, identifier: str) -> Object:
     if product is not None and product.get("default_price") == identifier:
         with world.updating(product, "product.updated"):
             product.pop("default_price")
-    return deleted("price", identifier)
 
 
 def list_prices(world: World, params: Params) -> Object:

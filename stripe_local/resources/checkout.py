@@ -4,7 +4,7 @@ from typing import Any
 
 from stripe_local.errors import invalid, malformed, missing_parameter
 from stripe_local.parameters import Params
-from stripe_local.render import INCLUDABLE, complete, listed, page
+from stripe_local.render import INCLUDABLE, listed, page
 from stripe_local.resources import line_items, taxes
 from stripe_local.resources.common import matching
 from stripe_local.state import ACCOUNT_NAME, State
@@ -259,8 +259,7 @@ def _page_of_items(world: World, holder: Object, params: Params, url: str) -> Ob
     ids = [item["id"] for item in items]
     start = ids.index(params["starting_after"]) + 1 if params.get("starting_after") in ids else 0
     limit = min(100, max(1, params.get("limit", 10)))
-    chosen = [complete("item", item) for item in items[start : start + limit]]
-    return page(chosen, url, len(items) > start + limit)
+    return page(items[start : start + limit], url, len(items) > start + limit)
 
 
 def list_link_items(world: World, params: Params, identifier: str) -> Object:

@@ -21,6 +21,12 @@ def card_of(method: Object) -> TestCard:
     return BY_NUMBER[method["_number"]]
 
 
+def label(method: Object) -> str:
+    """Brand or kind and the last digits, of a payment method or a charge's `payment_method_details`."""
+    details: Object = method[method["type"]]
+    return f"{details.get('brand', method['type'])} {details['last4']}"
+
+
 def account_of(world: World, bank: TestCard, params: Params) -> Object:
     """A bank account, verified."""
     details: Object = {"country": bank.country, "fingerprint": _fingerprint(bank), "last4": bank.last4}

@@ -28,7 +28,7 @@ from stripe_local.resources.subscription_items import (
     quantity_of,
     set_period,
 )
-from stripe_local.resources.subscription_terms import items_of, set_cancellation, set_tax
+from stripe_local.resources.subscription_terms import items_of, set_cancellation
 from stripe_local.resources.subscriptions import bill
 from stripe_local.store import Object
 from stripe_local.values import each, inside, is_hash
@@ -126,7 +126,7 @@ def _checked_items(world: World, subscription: Object, params: Params) -> list[t
 
 def _set(world: World, subscription: Object, params: Params) -> None:
     put(subscription, params, "description", "days_until_due", "collection_method", "pause_collection")
-    set_tax(world, subscription, params)
+    subscription |= taxes.settings(world, world.store.get("customer", subscription["customer"]), params)
     merge_metadata(subscription, params.get("metadata"))
     if params.get("default_payment_method"):
         method = payment_methods.resolve(world, params["default_payment_method"], "default_payment_method")

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from stripe_local.errors import StripeError, invalid
+from stripe_local.parameters import Params
 from stripe_local.resources import tax_ids
 from stripe_local.resources.pricing import rounded
 from stripe_local.store import Object
@@ -124,6 +125,19 @@ def rates_of(world: World, given: Any, param: str) -> list[Object]:
         if not rate["active"]:
             raise invalid(f"The tax rate {rate['id']} is archived: it cannot be used any more.", param)
     return rates
+
+
+def settings(world: World, customer: Object, params: Params) -> Object:
+    """`default_tax_rates` and `automatic_tax` of a subscription or an invoice, as far as they are given."""
+    fields: Object = {}
+    if "default_tax_rates" in params:
+        fields["default_tax_rates"] = rates_of(world, params["default_tax_rates"], "default_tax_rates")
+    if "automatic_tax" in params:
+        enabled: bool = params["automatic_tax"]["enabled"]
+        if enabled:
+            check_place(customer)
+        fields["automatic_tax"] = {"enabled": enabled, "liability": {"type": "self"} if enabled else None}
+    return fields
 
 
 def check_place(customer: Object) -> None:

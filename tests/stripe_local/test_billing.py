@@ -487,3 +487,20 @@ def test_price_described_in_place_can_be_bought_at_checkout_added_and_scheduled(
     )
     started = local.client.subscriptions.retrieve(schedule.subscription)
     assert started["items"].data[0].price.unit_amount == 700
+
+
+def test_price_that_was_never_used_is_deleted_and_its_product_after_it(local: Local) -> None:
+    unused, used = local.price(1000), local.price(2000)
+    local.client.subscriptions.create({"customer": local.customer().id, "items": [{"price": used.id}]})
+    refused = local.http.post(f"{local.url}/_control/prices/{used.id}/delete")
+    assert (refused.status_code, "was used" in refused.text) == (400, True)
+    with pytest.raises(stripe.InvalidRequestError, match="one or more user-created prices"):
+        local.client.products.delete(unused.product)
+    local.control(f"prices/{unused.id}/delete")
+    local.client.products.delete(unused.product)
+    assert local.event_types()[-3:] == ["price.deleted", "plan.deleted", "product.deleted"]
+    plan = local.client.plans.create(
+        {"currency": "usd", "interval": "month", "amount": 5, "product": used.product}
+    )
+    local.client.plans.delete(plan.id)
+    assert local.event_types()[-2:] == ["price.deleted", "plan.deleted"]

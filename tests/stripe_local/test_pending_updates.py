@@ -112,6 +112,23 @@ def test_one_time_prices_go_on_the_next_invoice(local: Local, clock: str) -> Non
         local.client.subscriptions.update(created.id, {"add_invoice_items": [{"price": plan.id}]})
 
 
+def test_change_that_is_never_paid_lets_nothing_of_others_be_credited_twice(
+    local: Local, clock: str, sub: Any
+) -> None:
+    other = local.client.subscriptions.create(
+        {"customer": local.customer(test_clock=clock).id, "items": [{"price": local.price(500).id}]}
+    )
+    (item,) = other["items"].data
+    local.client.subscription_items.update(item.id, {"quantity": 0})
+    _pay_with(local, sub.customer, "pm_card_chargeCustomerFail")
+    _upgrade(local, sub, local.price(3000))
+    local.advance(clock, START + 24 * HOUR)
+    assert "customer.subscription.pending_update_expired" in local.event_types()
+    local.client.subscriptions.cancel(other.id, {"prorate": True})
+    credited = local.client.invoice_items.list({"customer": other.customer}).data
+    assert [one.amount for one in credited] == [-500]
+
+
 @pytest.mark.parametrize(
     "refused",
     [

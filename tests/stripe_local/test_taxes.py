@@ -55,6 +55,7 @@ def test_rate_of_an_item_goes_before_that_of_its_subscription_and_discounts_befo
     assert (sub.latest_invoice.subtotal, sub.latest_invoice.total) == (3000, 1700)
     with pytest.raises(stripe.InvalidRequestError, match="No such tax rate"):
         _subscribe(local, customer, price, default_tax_rates=["txr_none"])
+    assert [one.id for one in local.client.subscriptions.list().data] == [sub.id]
 
 
 def test_automatic_tax_goes_by_the_customers_country_and_says_where_it_cannot(local: Local) -> None:
