@@ -511,6 +511,7 @@ declare
     v_now timestamptz := billing.current_time();
     v_until timestamptz;
     v_posted record;
+    v_invoice_id text;
 begin
     select * into v_balance from billing.credit_balances
     where credit_balances.account_id = coalesce((_allocate_subscription.invoice).account_id, (
@@ -545,6 +546,7 @@ begin
         end if;
         return;
     end if;
+    v_until := billing._time_of_account(v_balance.account_id, v_now);
     if v_subscription.stripe_subscription_id is not null then
         -- Without overage this costs a look-up in an index that is empty.
         if v_balance.overage_limit > 0 or exists (select from billing.plans where plans.overage_limit > 0) and exists (
@@ -571,9 +573,11 @@ begin
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
         end if;
+        if cardinality(v_subscription.anchors) > 1 then
+            v_from := least(v_from, billing._count_from_anchors(v_subscription, v_until));
+        end if;
         v_from := least(v_from, billing._arm_schedules(v_subscription, v_now, v_is_closed, v_from));
     end if;
-    v_until := billing._time_of_account(v_balance.account_id, v_now);
     select least(v_from, min(credit_schedules.next_slot_at)) into v_from from billing.credit_schedules
     where credit_schedules.stripe_subscription_id = _allocate_subscription.stripe_subscription_id
         and (
@@ -589,6 +593,10 @@ begin
             array[_allocate_subscription.stripe_subscription_id], v_from, v_until
         );
     end if;
+    -- Money of their invoices may have been returned while they waited.
+    foreach v_invoice_id in array coalesce(v_waiting_ids, '{}') loop
+        perform billing._apply_returns_of_invoice(v_invoice_id);
+    end loop;
     if v_until > v_now then
         perform billing._settle_due(array[v_balance.account_id], v_until);
     end if;
@@ -755,7 +763,12 @@ begin
             v_found := v_anchor;
         end if;
     end loop;
-    return coalesce(v_found, case when billing._slot(v_start, v_months) = v_end then v_start else v_end end);
+    return case
+        when v_found <= v_start then v_found
+        when billing._slot(v_start, v_months) = v_end then v_start
+        when billing._slot(v_end, -v_months) = v_start then v_end
+        else coalesce(v_found, v_end)
+    end;
 end
 $$;
 
@@ -2541,6 +2554,61 @@ begin
     ) as moved
     where budgets.account_id = _count_actors.account_id and budgets.actor = moved.actor
         and (moved.spent <> 0 or moved.held <> 0);
+end
+$$;
+
+CREATE FUNCTION billing._count_from_anchors(subscription billing.subscriptions, until_moment timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_subscription billing.subscriptions := _count_from_anchors.subscription;
+    v_line_ids text[];
+    v_anchors timestamptz[];
+    v_from timestamptz;
+    v_until timestamptz;
+    v_before billing.credit_move[];
+    v_kept_keys text[];
+    v_move billing.credit_move;
+begin
+    select
+        array_agg(schedules.stripe_line_id), array_agg(fitting.anchor), min(schedules.period_start),
+        greatest(_count_from_anchors.until_moment, max(schedules.period_start))
+    into v_line_ids, v_anchors, v_from, v_until
+    from billing.credit_schedules as schedules
+    join billing.credit_schedules as counted
+        on counted.stripe_line_id = coalesce(schedules.credited_line_id, schedules.stripe_line_id)
+    join billing.plans on plans.stripe_price_id = counted.stripe_price_id
+    cross join lateral (
+        select billing._anchor_of_period(
+            plans, v_subscription.anchors, counted.period_start, counted.period_end
+        ) as anchor
+    ) as fitting
+    where schedules.stripe_subscription_id = v_subscription.stripe_subscription_id
+        and schedules.anchor <> fitting.anchor;
+    if v_from is null then
+        return null;
+    end if;
+    v_before := array(
+        select worth from billing._worth(array[v_subscription.stripe_subscription_id], v_from, v_until) as worth
+    );
+    update billing.credit_schedules as schedules
+    set anchor = fitting.anchor,
+        next_slot_at = case
+            when not schedules.gives_back and schedules.counts_from < 'infinity' then schedules.period_start
+        end
+    from unnest(v_line_ids, v_anchors) as fitting (stripe_line_id, anchor)
+    where schedules.stripe_line_id = fitting.stripe_line_id;
+    v_kept_keys := array(
+        select worth.key from billing._worth(array[v_subscription.stripe_subscription_id], v_from, v_until) as worth
+    );
+    foreach v_move in array v_before loop
+        continue when v_move.key = any (v_kept_keys);
+        v_move.credits := 0;
+        v_move.returned := 0;
+        perform billing._post_move(v_move);
+    end loop;
+    return v_from;
 end
 $$;
 
@@ -5522,6 +5590,13 @@ begin
         (other).on_excess
     );
 end
+$$;
+
+CREATE FUNCTION billing._is_whole_period(plan billing.plans, period_start timestamp with time zone, period_end timestamp with time zone) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select billing._slot(period_start, billing._months(plan)) = period_end
+        or billing._slot(period_end, -billing._months(plan)) = period_start
 $$;
 
 CREATE FUNCTION billing._is_within(scope text, plan billing.plans, stripe_price_id text, stripe_product_id text DEFAULT NULL::text) RETURNS boolean
@@ -9008,6 +9083,7 @@ begin
         if v_invoice.account_id is null or v_subscription.stripe_subscription_id is null and (
             v_line.amount = 0 or v_plan.rollover = 'periods'
             or (v_plan.recurring_interval, v_plan.recurring_interval_count) <> ('month', 1)
+            or not billing._is_whole_period(v_plan, v_line.period_start, v_line.period_end)
         ) then
             update billing.invoice_lines
             set is_waiting = true,
@@ -9048,13 +9124,14 @@ begin
         v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
-            stripe_price_id, gives_back, is_change, is_free, is_plain, counts_from, quantity, period_start, period_end,
-            anchor, terms_from, paid_at, ends_at, next_slot_at
+            stripe_price_id, gives_back, is_change, is_free, is_plain, has_returns, counts_from, quantity, period_start,
+            period_end, anchor, terms_from, paid_at, ends_at, next_slot_at
         )
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
+            v_line.is_proration, v_gives_back or v_is_free, true,
+            v_invoice.amount_returned + v_invoice.amount_contested > 0, v_counts_from,
             billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
@@ -12381,14 +12458,22 @@ begin
     select
         account_discrepancies.account_id, 'recorded_and_not_paid', schedules.stripe_line_id, lines.quantity,
         schedules.quantity,
-        format('%s of %s does not say what its line says', schedules.stripe_line_id, schedules.stripe_invoice_id)
+        format(
+            '%s of %s is not as its line, invoice and subscription say', schedules.stripe_line_id,
+            schedules.stripe_invoice_id
+        )
     from billing.credit_schedules as schedules
     left join billing.invoice_lines as lines on lines.stripe_line_id = schedules.stripe_line_id
     left join billing.invoices on invoices.stripe_invoice_id = lines.stripe_invoice_id
     left join billing.plans on plans.stripe_price_id = lines.stripe_price_id
+    left join billing.subscriptions on subscriptions.stripe_subscription_id = schedules.stripe_subscription_id
     where schedules.account_id = account_discrepancies.account_id
         and (
             invoices.status is distinct from 'paid' or invoices.account_id is distinct from schedules.account_id
+            or invoices.amount_returned + invoices.amount_contested > 0 and not schedules.has_returns
+            or not schedules.gives_back and schedules.anchor <> billing._anchor_of_period(
+                plans, coalesce(subscriptions.anchors, '{}'), schedules.period_start, schedules.period_end
+            )
             or (
                 lines.stripe_price_id, lines.period_start, lines.period_end,
                 case
