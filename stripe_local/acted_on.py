@@ -1,7 +1,7 @@
 """What each operation acts on, of the parameters that Stripe has: anything else is refused by its name.
 
 `acted_on.txt` has a line for each operation: its parameters, with those of a nested hash in brackets. A name without
-brackets stands for all that is in it. tests/stripe_local/test_acted_on.py proves that each of them is used.
+brackets stands for all that is in it. tests/stripe_local/test_acted_on.py sends each of them and sees it read or shown.
 """
 
 import re

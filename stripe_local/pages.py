@@ -16,10 +16,10 @@ from stripe_local.resources import (
     invoice_routes,
     payment_intents,
     payment_links,
+    payment_methods,
     setup_intents,
 )
 from stripe_local.resources.checkout_authentication import NOT_AUTHENTICATED
-from stripe_local.store import Object
 from stripe_local.templating import Endpoint, day, form_of, message, money, page
 from stripe_local.world import World
 
@@ -106,8 +106,6 @@ def _invoice(world: World) -> Endpoint:
             items=items,
             given=form,
             error=error,
-            promotion_code="",
-            asks_address=False,
         )
 
     return endpoint
@@ -118,10 +116,8 @@ def _receipt(world: World) -> Endpoint:
         charge = world.store.find("charge", request.path_params["identifier"])
         if charge is None:
             return message("No such receipt", status=404)
-        details: Object = charge["payment_method_details"]
-        used: Object = details[details["type"]]
-        named = f"{used.get('brand', details['type'])} {used['last4']}"
-        paid = f"{money(charge['amount'], charge['currency'])} with {named}"
+        method = payment_methods.label(charge["payment_method_details"])
+        paid = f"{money(charge['amount'], charge['currency'])} with {method}"
         return message("Receipt", f"{paid} on {day(charge['created'])}")
 
     return endpoint

@@ -178,7 +178,7 @@ def shown(world: World, session: Object, customer: Object) -> Object:
             _shown_subscription(world, s, features, flow) for s in own if s["status"] not in ENDED
         ],
         "invoices": found[:SHOWN_INVOICES],
-        "card": _label_of(method) if method else None,
+        "card": payment_methods.label(method) if method else None,
     }
 
 
@@ -215,11 +215,6 @@ def _shown_subscription(world: World, subscription: Object, features: Object, fl
         "actions": actions,
         "prices": prices,
     }
-
-
-def _label_of(method: Object) -> str:
-    details: Object = method[method["type"]]
-    return f"{details.get('brand', method['type'])} {details['last4']}"
 
 
 def _label(world: World, price_id: str) -> str:

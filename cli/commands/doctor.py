@@ -1,4 +1,4 @@
-"""`till doctor`: whether everything is all right, and what mends what is not."""
+"""`till doctor`: checks an installation, and says how to fix what is wrong."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +29,8 @@ def doctor(
     security: Annotated[
         bool,
         typer.Option(
-            "--security", help="Check rights, roles and schemas instead, and try what clients must not do."
+            "--security",
+            help="Check privileges, roles and schemas instead, and try what clients must not do.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -50,4 +51,6 @@ def doctor(
         for name, check in security_checks() if security else checks(project, url, full=full):
             status.update(name)
             results[name] = list(check())
-    report(results, as_json=as_json, all_well="Every door is shut." if security else "Nothing is wrong.")
+    report(
+        results, as_json=as_json, all_well="No security problem found." if security else "Nothing is wrong."
+    )

@@ -1,4 +1,4 @@
-"""Every check of an installation, in the order in which a reader would mend them: files, database, Stripe, clients.
+"""Every check of an installation, in the order in which to fix them: files, database, Stripe, clients.
 
 `till doctor` runs them all; the dashboard runs those of the database for each page, and the others when asked.
 """
@@ -50,14 +50,14 @@ def of_database(conn: Connection) -> Iterator[tuple[str, Check]]:
 
 
 def security_checks() -> Iterator[tuple[str, Check]]:
-    """The same of `till doctor --security`: whether the doors are shut."""
+    """The checks of `till doctor --security`, in the same form."""
     with connect() as conn:
         yield from of_security(conn)
-        yield "Data API (tried)", lambda: of_outsiders(conn)
+        yield "requests to the Data API", lambda: of_outsiders(conn)
 
 
 def of_security(conn: Connection) -> Iterator[tuple[str, Check]]:
-    """What the database is asked about, and what is tried there."""
+    """The catalog is read, then statements are tried."""
     for name, check in security.CHECKS.items():
         yield name, lambda check=check: database.run(conn, check)
     for name, check in security.TRIALS.items():

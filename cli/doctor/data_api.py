@@ -16,7 +16,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def visitor(url: str, key: str) -> Iterator[Finding]:
-    """As somebody who is not signed in: plans are to be read, and nothing else."""
+    """As a visitor, who may read plans and nothing else."""
     status, body = _read(url, key, "billing_plans?select=stripe_price_id&limit=1")
     if status != 200:
         yield Finding(
@@ -59,8 +59,8 @@ _RPC: LiteralString = """
 
 
 def outsider(conn: Connection, url: str, key: str, token: str | None) -> Iterator[Finding]:
-    """As a visitor, and with a user's access token as that user: no schema but those for clients, no call that is not
-    theirs. GET requests, which the Data API answers in read-only transactions."""
+    """As a visitor, and as the user of an access token: they must reach only the schemas for clients, and call only the
+    functions that are granted to them. GET requests, which the Data API answers in read-only transactions."""
     for schema, severity in _HIDDEN.items():
         status, body = _read(url, key, "accounts?limit=1", schema=schema)
         if status == 0:
@@ -84,13 +84,13 @@ def outsider(conn: Connection, url: str, key: str, token: str | None) -> Iterato
             status, body = _read(url, key, f"rpc/{each['name']}?{urlencode(given)}", bearer=bearer)
             if status not in (401, 403, 404):
                 yield Finding(
-                    "data_api", f"{role} gets through with rpc/{each['name']} ({_reason(status, body)})",
+                    "data_api", f"{role} can call rpc/{each['name']} ({_reason(status, body)})",
                     f"revoke execute on function {each['signature']} from public, {role};",
                 )  # fmt: skip
 
 
 def _value(kind: str) -> str:
-    """A value of that type that means nothing."""
+    """A placeholder of that type."""
     if kind.endswith("[]"):
         return "{}"
     return _VALUES.get(

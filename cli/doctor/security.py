@@ -1,4 +1,4 @@
-"""`till doctor --security`: whether the doors of a database are shut, also those that an app's own SQL has opened."""
+"""`till doctor --security`: a database → what clients can do that the release does not grant, also by own SQL."""
 
 from collections.abc import Callable, Iterator
 from typing import LiteralString
@@ -6,7 +6,7 @@ from typing import LiteralString
 from cli.database import Connection, rows
 from cli.doctor.catalogue import compare, read_catalogue, shipped_catalogue
 from cli.doctor.rights import beyond, read_rights, shipped_rights
-from cli.doctor.trials import mint_proof, others_rows
+from cli.doctor.trials import client_reads, client_writes
 from cli.findings import Finding
 from cli.output import counted
 
@@ -23,7 +23,7 @@ _TABLES: LiteralString = """
         and (nspname = 'billing' or nspname = 'pgmq' and relname ~ '^[qa]_(stripe_events|billing_jobs)$')
     order by 1
 """
-# Also views of theirs that read billing: with the rights of their owner they show everybody's rows.
+# Also the app's views that read billing: with the rights of their owner they show the rows of all accounts.
 _VIEWS: LiteralString = """
     select distinct format('%%I.%%I', of_view.nspname, view.relname) as name
     from pg_catalog.pg_class as view
@@ -44,7 +44,7 @@ _VIEWS: LiteralString = """
         )
     order by 1
 """
-# Ours, and those of theirs that a client may call and that name billing.
+# Tillbase's own, and those of the app that a client may call and that name billing.
 _DEFINERS: LiteralString = """
     select format('%%I.%%I(%%s)', nspname, proname, pg_catalog.oidvectortypes(proargtypes)) as name,
         nspname = 'billing' as is_ours,
@@ -144,7 +144,7 @@ _SECRETS: LiteralString = """
 
 
 def rights(conn: Connection) -> Iterator[Finding]:
-    """Nobody has a right that is not shipped."""
+    """No role has a privilege that the release does not grant."""
     found = beyond(shipped_rights(), read_rights(conn))
     for right in found[:NAMED_MAX]:
         yield Finding("rights", f"{right.role} has {right.name} on {right.on}", right.revoke)
@@ -152,12 +152,12 @@ def rights(conn: Connection) -> Iterator[Finding]:
         yield Finding(
             "rights",
             f"… and {counted(len(found) - NAMED_MAX, 'right')} more",
-            "revoke these, then run this again",
+            "revoke these, then run the check again",
         )
 
 
 def row_security(conn: Connection) -> Iterator[Finding]:
-    """Every table has row level security, with its policies as shipped; views read with their reader's rights."""
+    """Every table has row level security with the policies of the release; views use their caller's privileges."""
     for each in rows(conn, _TABLES, {}):
         yield Finding(
             "row_security", f"{each['name']} has no row level security",
@@ -166,37 +166,35 @@ def row_security(conn: Connection) -> Iterator[Finding]:
     held, shipped = read_catalogue(conn), shipped_catalogue()
     found = compare(shipped, held)
     for name in [name for name in found.changed if name.startswith("policy ")]:
-        yield Finding("row_security", f"{name} is not as shipped", _recreate(name))
+        yield Finding("row_security", f"{name} differs from the release", _recreate(name))
     for name in [name for name in found.missing if name.startswith("policy ")]:
-        yield Finding(
-            "row_security", f"{name} is missing: its readers see nothing", _recreate(name), "warning"
-        )
+        yield Finding("row_security", f"{name} is missing: clients read no rows", _recreate(name), "warning")
     for name in [name for name in found.extra if name.startswith("policy ")]:
-        yield Finding("row_security", f"{name} is not of Tillbase", f"drop {name};")
+        yield Finding("row_security", f"{name} is not part of the release", f"drop {name};")
     for each in rows(conn, _VIEWS, {}):
         yield Finding(
             "row_security",
-            f"view {each['name']} reads billing with the rights of its owner, so it shows everybody's rows",
+            f"view {each['name']} reads billing with its owner's privileges and shows the rows of all accounts",
             f"alter view {each['name']} set (security_invoker = on);",
         )  # fmt: skip
 
 
 def _recreate(name: str) -> str:
-    return f"run `create {name}` in the release's migration again, after `drop {name}` where it is there"
+    return f"if it exists, `drop {name}`; then run `create {name}` of the release's migration"
 
 
 def definers(conn: Connection) -> Iterator[Finding]:
-    """Functions with their owner's rights pin search_path, and no client calls those of an app that name billing."""
+    """Functions that are security definer set search_path, and clients can call none of the app's that use billing."""
     for each in rows(conn, _DEFINERS, {}):
         if not each["is_pinned"]:
             yield Finding(
-                "search_path", f"{each['name']} runs with its owner's rights and the search_path of its caller",
+                "search_path", f"{each['name']} is security definer and uses the search_path of its caller",
                 f"alter function {each['name']} set search_path = pg_catalog, pg_temp;",
             )  # fmt: skip
         if each["callers"] and not each["is_ours"] and not _is_shipped(each["name"]):
             callers = " and ".join(each["callers"])
             yield Finding(
-                "definers", f"{each['name']} is yours, uses billing with its owner's rights, and {callers} may call it",
+                "definers", f"{each['name']} of the app is security definer, uses billing, and {callers} can call it",
                 f"revoke execute on function {each['name']} from public, {', '.join(each['callers'])}; "
                 "or make sure that it takes the user from auth.uid() and moves no credits", "warning",
             )  # fmt: skip
@@ -207,7 +205,7 @@ def _is_shipped(name: str) -> bool:
 
 
 def roles(conn: Connection) -> Iterator[Finding]:
-    """No role of a client or of a service of ours can do more than it was made for."""
+    """Client roles and the roles of Tillbase's services have only the attributes and memberships of the release."""
     for each in rows(conn, _ROLES, {"platform": _PLATFORM}):
         name = each["name"]
         for attribute, word in (
@@ -217,39 +215,39 @@ def roles(conn: Connection) -> Iterator[Finding]:
             if each[attribute]:
                 is_theirs = not each["is_ours"] and name not in ("anon", "authenticated")
                 yield Finding(
-                    "roles", f"role {name} has {word}" + (" and reads every account" if is_theirs else ""),
+                    "roles", f"role {name} has {word}" + (" and can read every account" if is_theirs else ""),
                     f"alter role {name} no{word};", "warning" if is_theirs else "error",
                 )  # fmt: skip
         if each["rolcanlogin"] and (each["is_ours"] or name in ("anon", "authenticated")):
             yield Finding("roles", f"role {name} can log in", f"alter role {name} nologin;")
     for each in rows(conn, _MEMBERS, {}):
         yield Finding(
-            "roles", f"{each['member']} is a member of {each['taken']}, and has its rights or can take them",
+            "roles", f"{each['member']} is a member of {each['taken']} and can use its privileges",
             f"revoke {each['taken']} from {each['member']};",
         )  # fmt: skip
 
 
 def schemas(conn: Connection) -> Iterator[Finding]:
-    """No client can create objects that others would find, and what is created in billing is nobody's."""
+    """Clients cannot create objects, and new objects in billing and pgmq grant them nothing."""
     for each in rows(conn, _CREATORS, {}):
         yield Finding(
-            "schemas", f"{each['role']} may create objects in schema {each['schema']}",
+            "schemas", f"{each['role']} can create objects in schema {each['schema']}",
             f"revoke create on schema {each['schema']} from {each['role']};",
         )  # fmt: skip
     for each in rows(conn, _DEFAULTS, {}):
         yield Finding(
             "default_privileges",
-            f"new {each['kind']} in schema {each['schema']} give {each['role']} {each['privileges']}",
+            f"new {each['kind']} in schema {each['schema']} grant {each['privileges']} to {each['role']}",
             f"alter default privileges for role {each['owner']} in schema {each['schema']} "
             f"revoke {each['privileges']} on {each['kind']} from {each['role']};",
         )  # fmt: skip
 
 
 def queues(conn: Connection) -> Iterator[Finding]:
-    """The queues are not for clients, and Realtime sends no rows of billing but balances."""
+    """Clients cannot use the queues, and of billing Realtime sends only balances."""
     for each in rows(conn, _QUEUES, {}):
         yield Finding(
-            "queues", f"{each['role']} may use schema {each['schema']}, whose queues hold Stripe's events",
+            "queues", f"{each['role']} can use schema {each['schema']} and its queues of Stripe's events",
             f"revoke usage on schema {each['schema']} from {each['role']};",
         )  # fmt: skip
     for each in rows(conn, _PUBLISHED, {}):
@@ -260,23 +258,25 @@ def queues(conn: Connection) -> Iterator[Finding]:
 
 
 def secrets(conn: Connection) -> Iterator[Finding]:
-    """No key is where others than its owner read it: in settings, in the settings of roles, in metadata."""
+    """No secret key is stored in settings, in the settings of roles and the database, or in metadata."""
     for each in rows(conn, _SECRETS, {"pattern": _PATTERN}):
         yield Finding(
-            "secrets", f"{each['place']} looks like a secret key", f"roll the key, then: {each['mend']}"
+            "secrets",
+            f"{each['place']} contains what looks like a secret key",
+            f"roll the key, then: {each['mend']}",
         )
 
 
 CHECKS: dict[str, Check] = {
-    "rights of every role on tables, views and functions": rights,
+    "privileges of every role": rights,
     "row level security": row_security,
-    "functions with their owner's rights": definers,
-    "roles": roles,
-    "creating in schemas": schemas,
+    "security definer functions": definers,
+    "attributes and members of roles": roles,
+    "privileges to create objects": schemas,
     "queues and Realtime": queues,
     "secrets in the database": secrets,
 }
 TRIALS: dict[str, Check] = {
-    "nobody mints credits (tried)": mint_proof,
-    "nobody reads the rows of others (tried)": others_rows,
+    "no client can add credits (tried and rolled back)": client_writes,
+    "no client can read other accounts (tried and rolled back)": client_reads,
 }

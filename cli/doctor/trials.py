@@ -1,8 +1,8 @@
-"""What a client must not do → really tried, as the role and with the claims that the Data API sets; then rolled back.
+"""Statements that clients must not run → findings: each is run as the client's role, then rolled back.
 
-As `anon` and as a signed-in user: every write to every table, and every function that is not for them, with values that
-nothing comes of. They must be refused for want of a right (42501), at the door: any other answer means that it is open.
-All of them are one statement, so that a database far away is asked once.
+The roles are `anon` and `authenticated`, with the claims that the Data API sets. They try every write to every table
+and every function that is not granted to them, with arguments that change nothing. Postgres must refuse each of them
+with insufficient_privilege (42501); any other answer is a finding. All run in one statement, which saves round trips.
 """
 
 import json
@@ -57,12 +57,12 @@ _SENDERS: LiteralString = """
     from pg_catalog.pg_proc join pg_catalog.pg_namespace on pg_namespace.oid = pronamespace
     where nspname in ('pgmq', 'pgmq_public') and proname in ('send', 'read', 'pop') order by 1
 """
-_SOMEBODY: LiteralString = """
+_ACCOUNT_OWNER: LiteralString = """
     select owner_id as user_id, array(
-            select accounts.id from billing.accounts where accounts.owner_id = somebody.owner_id
-            union select account_id from billing.account_members where user_id = somebody.owner_id
+            select accounts.id from billing.accounts where accounts.owner_id = latest.owner_id
+            union select account_id from billing.account_members where user_id = latest.owner_id
         ) as accounts
-    from billing.accounts as somebody where owner_id is not null and closed_at is null order by created_at desc limit 1
+    from billing.accounts as latest where owner_id is not null and closed_at is null order by created_at desc limit 1
 """
 _TRY: LiteralString = """
 do $$
@@ -88,9 +88,9 @@ begin
             when insufficient_privilege then
                 null;
             when object_not_in_prerequisite_state or generated_always or feature_not_supported then
-                null;  -- a view that nobody can write, or not that column
+                null;  -- the view, or that column of it, cannot be written
             when others then
-                v_found := v_found || jsonb_build_array(v_trial || jsonb_build_object('told', sqlerrm));
+                v_found := v_found || jsonb_build_array(v_trial || jsonb_build_object('answer', sqlerrm));
         end;
     end loop;
     perform set_config('till.found', v_found::text, true);
@@ -103,7 +103,7 @@ _CATALOGUE = {"billing.credit_packs", "public.billing_packs", "public.credit_pac
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One attempt as a role; `counts`: rows that it finds are too many, else that it is not refused."""
+    """One statement as a role. `counts`: it is a finding if rows are found, else if it is not refused."""
 
     role: str
     claims: str
@@ -114,27 +114,29 @@ class Trial:
     counts: bool = False
 
 
-def mint_proof(conn: Connection) -> Iterator[Finding]:
-    """Neither a visitor nor a user writes a table, calls what is not for them, or reaches the queues."""
+def client_writes(conn: Connection) -> Iterator[Finding]:
+    """No client role can write to a table, call a function that is not granted to it, or use the queues."""
     if row(conn, "select current_setting('transaction_read_only') = 'on' as is_so", {})["is_so"]:
         yield Finding(
-            "mint_proof", "nothing can be tried on a read replica, or while the database is read-only",
+            "client_writes", "nothing can be tried on a read replica, or while the database is read-only",
             "use the connection string of the primary",
         )  # fmt: skip
         return
-    somebody = row(conn, _SOMEBODY, {}) if rows(conn, _SOMEBODY, {}) else {"user_id": uuid4()}
-    for each in _tried(conn, list(_writes(conn, somebody["user_id"]))):
+    owner = row(conn, _ACCOUNT_OWNER, {}) if rows(conn, _ACCOUNT_OWNER, {}) else {"user_id": uuid4()}
+    for each in _tried(conn, list(_writes(conn, owner["user_id"]))):
         yield Finding(
-            "mint_proof",
-            f"{each['role']} gets through with {each['how']} {each['name']} ({each['told']})",
+            "client_writes",
+            f"{each['role']} can {each['how']} {each['name']} ({each['answer']})",
             each["mend"],
         )
 
 
-def others_rows(conn: Connection) -> Iterator[Finding]:
-    """A user without an account sees no row of anybody, and a user with one only their own."""
+def client_reads(conn: Connection) -> Iterator[Finding]:
+    """A user without an account can read no rows, and a user with one only those of their own accounts."""
     for each in _tried(conn, list(_reads(conn))):
-        yield Finding("others_rows", f"{each['how']} sees {each['told']} of {each['name']}", each["mend"])
+        yield Finding(
+            "client_reads", f"{each['how']} can read {each['answer']} of {each['name']}", each["mend"]
+        )
 
 
 def _writes(conn: Connection, user_id: UUID) -> Iterator[Trial]:
@@ -146,18 +148,18 @@ def _writes(conn: Connection, user_id: UUID) -> Iterator[Trial]:
         for each in rows(conn, _CALLABLE, {}):
             granted = shipped.get(f"function {each['name']}")
             if granted is None and each["name"].startswith("public."):
-                continue  # theirs
+                continue  # the app's own
             if role in (granted or {}) or "public" in (granted or {}):
                 continue
             mend = f"revoke execute on function {each['name']} from public, {role};"
-            yield Trial(role, claims, "a call of", each["name"], f"select {each['call']}", mend)
+            yield Trial(role, claims, "call", each["name"], f"select {each['call']}", mend)
         for each in rows(conn, _WRITABLE, {}):
             name, column = each["name"], each["column"]
             if name.startswith("public.") and f"table {name}" not in shipped:
                 continue
             for how, statement in (
                 ("insert into", f"insert into {name} default values"),
-                ("update of", f"update {name} set {column} = {column} where false"),  # noqa: S608
+                ("update", f"update {name} set {column} = {column} where false"),  # noqa: S608
                 ("delete from", f"delete from {name} where false"),  # noqa: S608
             ):
                 yield Trial(
@@ -179,7 +181,7 @@ def _writes(conn: Connection, user_id: UUID) -> Iterator[Trial]:
             yield Trial(
                 role,
                 claims,
-                "a call of",
+                "call",
                 each["name"],
                 statement,
                 f"revoke usage on schema {schema} from public, {role};",
@@ -188,7 +190,7 @@ def _writes(conn: Connection, user_id: UUID) -> Iterator[Trial]:
 
 def _reads(conn: Connection) -> Iterator[Trial]:
     shipped = shipped_rights()
-    known = rows(conn, _SOMEBODY, {})
+    known = rows(conn, _ACCOUNT_OWNER, {})
     for each in rows(conn, _WRITABLE, {}):
         name, readers = each["name"], shipped.get(f"table {each['name']}", {})
         if "anon" in readers or name in _CATALOGUE or (name.startswith("public.") and not readers):
@@ -210,7 +212,7 @@ def _claims(role: str, user_id: UUID | None) -> str:
 
 
 def _tried(conn: Connection, trials: list[Trial]) -> list[dict[str, Any]]:
-    """What got through, and its error."""
+    """The statements that were not refused, with Postgres's answer."""
     given = {"trials": json.dumps([asdict(trial) for trial in trials])}
     with conn.transaction(force_rollback=True):
         conn.execute(

@@ -15,7 +15,7 @@ FEES: dict[str, tuple[int, int, int | None]] = {
     "sepa_debit": (8, 30, 600),
     "us_bank_account": (8, 0, 500),
 }
-CATEGORIES = {"adjustment": "dispute", "payment": "charge", "payment_refund": "refund"}
+CATEGORIES = {"payment": "charge", "payment_refund": "refund"}
 
 
 def record(

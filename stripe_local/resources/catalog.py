@@ -39,7 +39,7 @@ def create_product(world: World, params: Params) -> Object:
     if "default_price_data" in params:
         data: Params = params["default_price_data"]
         try:
-            price = create_price(world, {**data, "product": product["id"]})
+            price = create_price(world, data | {"product": product["id"]})
         except StripeError:
             world.store.remove("product", product["id"])
             raise
@@ -240,7 +240,15 @@ def delete_price(world: World, identifier: str) -> Object:
     )
     if used:
         raise invalid(f"This price cannot be deleted because it was used: {identifier}", "id")
+    remove_price(world, price)
+    return deleted("price", identifier)
+
+
+def remove_price(world: World, price: Object) -> None:
+    """`price.deleted`, and `plan.deleted` of a recurring one. Subscriptions at it go on."""
+    identifier: str = price["id"]
     world.store.remove("price", identifier)
+    world.store.tables.setdefault("deleted_price", {})[identifier] = price
     world.emit("price.deleted", price)
     if price.get("recurring"):
         world.events.emit("plan.deleted", complete("plan", plan_of(render(world, price))))
@@ -248,7 +256,6 @@ def delete_price(world: World, identifier: str) -> Object:
     if product is not None and product.get("default_price") == identifier:
         with world.updating(product, "product.updated"):
             product.pop("default_price")
-    return deleted("price", identifier)
 
 
 def list_prices(world: World, params: Params) -> Object:
@@ -275,12 +282,15 @@ def from_data(world: World, data: Params, where: str) -> Object:
 
 
 def price_of(world: World, item: Params, where: str, *, recurring: bool | None = None) -> Object:
-    """The price an item names or describes; refused when inactive or of the wrong type."""
+    """The price an item names or describes; refused when inactive or of the wrong type.
+
+    `_checked`: it was taken before, and may come from `price_data` or be archived since.
+    """
     if "price_data" in item:
         price = from_data(world, item["price_data"], where)
     elif item.get("price") or item.get("plan"):
         price = world.store.get("price", item.get("price") or item["plan"], f"{where}[price]")
-        if not price["active"]:
+        if not price["active"] and "_checked" not in item:
             raise invalid(
                 f"The price specified is inactive. This field only accepts active prices: {price['id']}",
                 f"{where}[price]",

@@ -4,7 +4,7 @@ from typing import Any
 
 from stripe_local.errors import invalid, malformed, missing_parameter
 from stripe_local.parameters import Params
-from stripe_local.render import INCLUDABLE, complete, listed, page
+from stripe_local.render import INCLUDABLE, listed, page
 from stripe_local.resources import line_items, taxes
 from stripe_local.resources.common import matching
 from stripe_local.state import ACCOUNT_NAME, State
@@ -176,7 +176,7 @@ def open_session(world: World, params: Params, mode: str, ui_mode: str, items: l
     for name, text in inside(params, "custom_text").items():
         fields["custom_text"][name] = text or None
     if "tax_id_collection" in fields:
-        fields["tax_id_collection"] = {"required": "never", **fields["tax_id_collection"]}
+        fields["tax_id_collection"] = {"required": "never"} | fields["tax_id_collection"]
     merge_metadata(fields, params.get("metadata"))
     if mode == "payment" and "customer_creation" not in params and not params.get("customer"):
         fields["customer_creation"] = "if_required"
@@ -194,15 +194,15 @@ def custom_field(field: Object) -> Object:
     """A custom field on the page, still to be filled in."""
     if field["type"] == "dropdown" and not inside(field, "dropdown").get("options"):
         raise missing_parameter("custom_fields[dropdown][options]")
-    return {"optional": False, **field, field["type"]: {**(field.get(field["type"]) or {}), "value": None}}
+    return {"optional": False} | field | {field["type"]: inside(field, field["type"]) | {"value": None}}
 
 
 def _invoice_creation(given: Params) -> Object:
     data: Object = dict.fromkeys(
         ("account_tax_ids", "custom_fields", "description", "footer", "issuer", "rendering_options")
     )
-    data |= {"metadata": {}} | inside(given, "invoice_data")
-    return {"enabled": bool(given.get("enabled")), "invoice_data": data}
+    data["metadata"] = {}
+    return {"enabled": bool(given.get("enabled")), "invoice_data": data | inside(given, "invoice_data")}
 
 
 def expire_when_due(world: World, session: Object) -> None:
@@ -259,8 +259,7 @@ def _page_of_items(world: World, holder: Object, params: Params, url: str) -> Ob
     ids = [item["id"] for item in items]
     start = ids.index(params["starting_after"]) + 1 if params.get("starting_after") in ids else 0
     limit = min(100, max(1, params.get("limit", 10)))
-    chosen = [complete("item", item) for item in items[start : start + limit]]
-    return page(chosen, url, len(items) > start + limit)
+    return page(items[start : start + limit], url, len(items) > start + limit)
 
 
 def list_link_items(world: World, params: Params, identifier: str) -> Object:

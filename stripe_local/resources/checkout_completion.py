@@ -27,11 +27,10 @@ EXAMPLE_PHONE = "+15555550100"
 
 def complete(world: World, session: Object, given: Params) -> Object:
     """What the payer typed in, `given`: payment_method, email, name, phone, address, promotion_code, custom_amount,
-    tax_id,
-    custom_fields (key → value), promotions (whether the payer wants them); delayed: the bank's answer comes later."""
-    automatic = session["automatic_tax"]["enabled"]
-    if automatic or session.get("billing_address_collection") == "required":
-        given = {"address": EXAMPLE_ADDRESS, **{key: value for key, value in given.items() if value}}
+    tax_id, custom_fields (key → value), promotions (whether the payer wants them); delayed: the bank's answer
+    comes later."""
+    if session["automatic_tax"]["enabled"] or session.get("billing_address_collection") == "required":
+        given = {"address": EXAMPLE_ADDRESS, **given}
     held, method = checked(world, session, given)
     customer = customer_for(world, session, given)
     if customer is not None:
@@ -45,7 +44,7 @@ def complete(world: World, session: Object, given: Params) -> Object:
         "name": given.get("name") or (customer or {}).get("name"),
         "phone": _phone(session, given) or (customer or {}).get("phone"),
         "tax_exempt": (customer or {}).get("tax_exempt", "none"),
-        "tax_ids": tax_ids.shown(world, (customer or {}).get("id")),
+        "tax_ids": tax_ids.shown(world, customer or {"_tax_ids": _typed_tax_ids(session, given)}),
     }
     _fill_in(session, given)
     COMPLETE[session["mode"]](world, session, customer, method, held, given)
@@ -63,8 +62,14 @@ def _update_customer(world: World, session: Object, customer: Object, given: Par
     change = {key: given[key] for key in ("address", "name") if given.get(key) and allowed.get(key) == "auto"}
     if change:
         customers.update(world, change, customer["id"])
-    if given.get("tax_id") and inside(session, "tax_id_collection").get("enabled"):
-        tax_ids.add(world, customer, given["tax_id"])
+    for typed in _typed_tax_ids(session, given):
+        tax_ids.add(world, customer, typed)
+
+
+def _typed_tax_ids(session: Object, given: Params) -> list[Object]:
+    """The tax id that the payer typed in, if the session asks for one."""
+    asked = inside(session, "tax_id_collection").get("enabled")
+    return [tax_ids.read(given["tax_id"])] if asked and given.get("tax_id") else []
 
 
 def _phone(session: Object, given: Params) -> str | None:
@@ -119,9 +124,10 @@ def checked(world: World, session: Object, given: Params) -> tuple[list[Params],
 
 
 def _payer(world: World, session: Object, given: Params) -> Object:
-    """Who is taxed: the customer, at the address that was typed in."""
+    """Who is taxed: the customer, at the address and with the tax id that were typed in."""
     customer = world.store.find("customer", session.get("customer")) or {}
-    return {**customer, **({"address": given["address"]} if given.get("address") else {})}
+    typed: Params = {"address": given["address"]} if given.get("address") else {}
+    return {**customer, **typed, "_tax_ids": _typed_tax_ids(session, given)}
 
 
 def confirm_page(world: World, params: Params, identifier: str) -> Object:
@@ -160,7 +166,6 @@ def _discounts(world: World, session: Object, given: Params) -> list[Params]:
     discounts.check_code(world, found, session.get("customer"), "promotion_code", session["amount_subtotal"])
     session["discounts"] = [{"coupon": None, "promotion_code": found["id"]}]
     session["_coupons"] = [found["promotion"]["coupon"]]
-    line_items.add_up(world, session, session["_coupons"])
     return [{"promotion_code": found["id"]}]
 
 

@@ -51,7 +51,8 @@ def _subscription(
         price = world.store.get("price", item["price"])
         if price["type"] == "recurring":
             rates = [rate["id"] for rate in item["_tax_rates"]]
-            items.append({"price": price["id"], "quantity": item["quantity"], "tax_rates": rates})
+            sold = {"price": price["id"], "quantity": item["quantity"], "tax_rates": rates}
+            items.append({**sold, "_checked": True})
         else:
             _add_once(world, customer, price, item)
     copied = (
@@ -215,7 +216,8 @@ def _setup(
 ) -> None:
     assert method is not None
     data: Params = session["_setup_data"]
-    order: Params = {"metadata": data.get("metadata"), "payment_method": method["id"]}
+    order: Params = {"payment_method": method["id"]}
+    order |= {key: data[key] for key in ("description", "metadata") if key in data}
     if customer is not None:
         order["customer"] = customer["id"]
     intent = setup_intents.create(world, order)

@@ -50,6 +50,11 @@ def intent_of(state: State, invoice: Object) -> Object | None:
     return None
 
 
+def is_processing(state: State, invoice: Object) -> bool:
+    """Whether a bank has yet to answer to its payment."""
+    return (intent_of(state, invoice) or {}).get("status") == "processing"
+
+
 def advance(world: World, invoice: Object) -> None:
     """What Stripe does by itself with an invoice that is open: collect or send it."""
     if invoice["status"] != "open":
@@ -77,8 +82,7 @@ def collect(world: World, invoice: Object) -> StripeError | None:
     error = no_method(invoice) if method is None else attempt(world, invoice, method, off_session=True)
     if method is None:
         failed(world, invoice)
-    waits = (intent_of(world, invoice) or {}).get("status") == "processing"
-    if invoice["status"] == "open" and not waits:
+    if invoice["status"] == "open" and not is_processing(world, invoice):
         _retry_later(world, invoice)
     return error
 

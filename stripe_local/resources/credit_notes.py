@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from stripe_local.errors import invalid, missing_parameter
+from stripe_local.errors import invalid, missing_parameter, not_acted_on
 from stripe_local.parameters import Params
 from stripe_local.render import DERIVED, complete, listed, page
 from stripe_local.resources import collection, refunds, taxes
@@ -179,7 +179,10 @@ def _linked_refunds(world: World, params: Params) -> list[Object]:
         amount: int = entry.get("amount_refunded", refund["amount"])
         if not 1 <= amount <= refund["amount"]:
             raise invalid("The refund is of another amount.", f"refunds[{number}][amount_refunded]")
-        linked.append({"amount_refunded": amount, "refund": refund["id"], "type": "refund"})
+        kind: str = entry.get("type", "refund")
+        if kind != "refund":
+            raise not_acted_on(f"refunds[{number}][type]")
+        linked.append({"amount_refunded": amount, "refund": refund["id"], "type": kind})
     return linked
 
 

@@ -42,7 +42,7 @@ def create(world: World, params: Params) -> Object:
         raise
     world.emit("customer.created", customer)
     for given in each(params, "tax_id_data"):
-        tax_ids.add(world, customer, given)
+        tax_ids.add(world, customer, tax_ids.read(given))
     return customer
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stripe_local.resources.invoice_lines import item_of
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World
@@ -68,7 +69,7 @@ def last(world: World, item: Object, moment: int) -> Debit | None:
         shown
         for shown, other in billed
         if shown is latest
-        or (other == invoice is not None and not _of_item(shown) and shown["period"] == latest["period"])
+        or (other == invoice is not None and item_of(shown) is None and shown["period"] == latest["period"])
     ]
     debit = Debit(group, invoice)
     start, end = debit.period
@@ -80,19 +81,14 @@ def undo(world: World, invoice: Object, items: list[Object]) -> None:
     for line in invoice["_lines"]:
         credited: Object = line.get("_credits", {})
         details = inside(credited, "invoice_line_item_details")
-        named = [credited.get("invoice_item"), *details.get("invoice_line_items", ())]
+        named = {credited.get("invoice_item"), *details.get("invoice_line_items", ())} - {None}
         for other in world.store.all("invoice"):
             for held in other["_lines"]:
-                if held["id"] in named or _item_of(held) in named:
+                if held["id"] in named or item_of(held) in named:
                     held.pop("_credited", None)
-    own = {_item_of(line) for line in invoice["_lines"]} | {line["id"] for line in invoice["_lines"]}
+    own = {item_of(line) for line in invoice["_lines"]} | {line["id"] for line in invoice["_lines"]}
     for item in items:
         item["_billed"] = [entry for entry in item.get("_billed", ()) if entry[1] not in own]
-
-
-def _item_of(line: Object) -> str | None:
-    details = inside(line, "parent", "subscription_item_details")
-    return details.get("invoice_item")
 
 
 def _found(world: World, invoice_id: str | None, identifier: str) -> tuple[Object | None, str | None]:
@@ -104,10 +100,6 @@ def _found(world: World, invoice_id: str | None, identifier: str) -> tuple[Objec
         invoice_id, identifier = item["invoice"], item["_line"]
     invoice = world.store.find("invoice", invoice_id) or {"_lines": []}
     return next((line for line in invoice["_lines"] if line["id"] == identifier), None), invoice_id
-
-
-def _of_item(line: Object) -> bool:
-    return bool(inside(line, "parent", "subscription_item_details").get("invoice_item"))
 
 
 def name_credited(world: World, line: Object) -> None:

@@ -2,7 +2,9 @@
 
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
+from stripe_local.render import DERIVED, render
 from stripe_local.resources import balance, radar
+from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.values import inside
 from stripe_local.world import World, merge_metadata
@@ -47,7 +49,7 @@ def open_dispute(world: World, charge: Object, reason: str, *, inquiry: bool = F
         "dispute",
         {
             "amount": charge["amount"],
-            "balance_transactions": [] if inquiry else [_withdrawal(world, charge, -1)],
+            "_movements": [] if inquiry else [_moved(world, charge, -1)],
             "charge": charge["id"],
             "created": now,
             "currency": charge["currency"],
@@ -89,8 +91,8 @@ def open_dispute(world: World, charge: Object, reason: str, *, inquiry: bool = F
     return dispute
 
 
-def _withdrawal(world: World, charge: Object, sign: int) -> Object:
-    """The balance transaction that takes the money away (-1) or brings it back (1)."""
+def _moved(world: World, charge: Object, sign: int) -> str:
+    """The id of a balance transaction that takes the money away (-1) or brings it back (1)."""
     words = f"Chargeback {'withdrawal' if sign < 0 else 'reversal'} for {charge['id']}"
     made = balance.record(
         world,
@@ -101,7 +103,12 @@ def _withdrawal(world: World, charge: Object, sign: int) -> Object:
         words=words,
         category="dispute" if sign < 0 else "dispute_reversal",
     )
-    return made | {"status": "available"}
+    return made["id"]
+
+
+def _shown(state: State, dispute: Object) -> Object:
+    movements = [state.store.get("balance_transaction", identifier) for identifier in dispute["_movements"]]
+    return {"balance_transactions": [render(state, movement) for movement in movements]}
 
 
 def update(world: World, params: Params, identifier: str) -> Object:
@@ -144,7 +151,7 @@ def _decide(world: World, dispute: Object) -> None:
         with world.updating(dispute, "charge.dispute.updated"):
             dispute["status"] = "needs_response"
             dispute["is_charge_refundable"] = False
-            dispute["balance_transactions"] = [_withdrawal(world, charge, -1)]
+            dispute["_movements"] = [_moved(world, charge, -1)]
         world.emit("charge.dispute.funds_withdrawn", dispute)
 
 
@@ -153,7 +160,7 @@ def finish(world: World, dispute: Object, status: str) -> Object:
     dispute["status"] = status
     charge = world.store.get("charge", dispute["charge"])
     if status == "won":
-        dispute["balance_transactions"] = [*dispute["balance_transactions"], _withdrawal(world, charge, 1)]
+        dispute["_movements"] = [*dispute["_movements"], _moved(world, charge, 1)]
         world.emit("charge.dispute.funds_reinstated", dispute)
     world.emit("charge.dispute.closed", dispute)
     return dispute
@@ -165,3 +172,6 @@ def close(world: World, params: Params, identifier: str) -> Object:
     if dispute["status"] in ("won", "lost", "warning_closed"):
         raise invalid("This dispute is already closed.")
     return finish(world, dispute, "warning_closed" if dispute["status"].startswith("warning") else "lost")
+
+
+DERIVED["dispute"] = _shown

@@ -7,7 +7,7 @@ from stripe_local.parameters import Params
 from stripe_local.render import listed
 from stripe_local.resources import catalog, taxes
 from stripe_local.resources.common import deleted, in_range, matching
-from stripe_local.resources.invoice_lines import add_up, invoice_item_line, pricing
+from stripe_local.resources.invoice_lines import add_up, invoice_item_line, item_of, pricing
 from stripe_local.resources.invoices import put_lines
 from stripe_local.resources.pricing import rounded, unit_of
 from stripe_local.store import Object
@@ -145,17 +145,11 @@ def delete(world: World, params: Params, identifier: str) -> Object:
     if invoice is not None:
         if invoice["status"] != "draft":
             raise invalid("This invoice item is attached to an invoice that can no longer be changed.")
-        invoice["_lines"] = [line for line in invoice["_lines"] if _item_of(line) != identifier]
+        invoice["_lines"] = [line for line in invoice["_lines"] if item_of(line) != identifier]
         add_up(world, invoice)
     world.store.remove("invoiceitem", identifier)
     world.emit("invoiceitem.deleted", item)
     return deleted("invoiceitem", identifier)
-
-
-def _item_of(line: Object) -> str | None:
-    parent: Object = line["parent"]
-    details: Object = parent.get("invoice_item_details") or parent.get("subscription_item_details") or {}
-    return details.get("invoice_item")
 
 
 def list_all(world: World, params: Params) -> Object:

@@ -27,6 +27,12 @@ def new_line(world: World, fields: Object) -> Object:
     }
 
 
+def item_of(line: Object) -> str | None:
+    """The invoice item that the line was made of."""
+    parent: Object = line["parent"] or {}
+    return inside(parent, parent.get("type", "")).get("invoice_item")
+
+
 def pricing(price: Object, unit: str) -> Object:
     return {
         "price_details": {"price": price["id"], "product": price["product"]},

@@ -59,7 +59,7 @@ def create(world: World, params: Params) -> Object:
         fields["discounts"] = discounts.redeem(
             world, params["discounts"], "discounts", {"customer": customer_id}
         )
-    fields |= _taxing(world, customer, params)
+    fields |= taxes.settings(world, customer, params)
     put(fields, params, *FIELDS)
     merge_metadata(fields, params.get("metadata"))
     invoice = invoices.draft(world, customer, [], fields)
@@ -77,7 +77,7 @@ def update(world: World, params: Params, identifier: str) -> Object:
         raise invalid("Finalized invoices can't be updated in this way", code="invoice_not_editable")
     with world.updating(invoice, "invoice.updated"):
         put(invoice, params, *FIELDS, "collection_method")
-        invoice |= _taxing(world, world.store.get("customer", invoice["customer"]), params)
+        invoice |= taxes.settings(world, world.store.get("customer", invoice["customer"]), params)
         if "days_until_due" in params:
             invoice["_days_until_due"] = params["days_until_due"]
         merge_metadata(invoice, params.get("metadata"))
@@ -95,18 +95,6 @@ def update(world: World, params: Params, identifier: str) -> Object:
         if params.keys() & {"automatic_tax", "default_tax_rates", "discounts"}:
             add_up(world, invoice)
     return invoice
-
-
-def _taxing(world: World, customer: Object, params: Params) -> Object:
-    fields: Object = {}
-    if "default_tax_rates" in params:
-        fields["default_tax_rates"] = taxes.rates_of(world, params["default_tax_rates"], "default_tax_rates")
-    if "automatic_tax" in params:
-        enabled: bool = params["automatic_tax"]["enabled"]
-        if enabled:
-            taxes.check_place(customer)
-        fields["automatic_tax"] = {"enabled": enabled, "liability": {"type": "self"} if enabled else None}
-    return fields
 
 
 def list_all(world: World, params: Params) -> Object:
@@ -184,7 +172,7 @@ def pay(world: World, params: Params, identifier: str) -> Object:
     error = collection.attempt(world, invoice, method, off_session=params.get("off_session", True))
     if error is not None:
         raise error
-    if (collection.intent_of(world, invoice) or {}).get("status") == "processing":
+    if collection.is_processing(world, invoice):
         return invoice
     if invoice["status"] == "open":
         raise StripeError(

@@ -1,6 +1,5 @@
 """Invoices through their life: draft → open → paid, uncollectible or void, with every event on the way."""
 
-import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,7 +41,7 @@ def draft(world: World, customer: Object, lines: Iterable[Object], fields: Objec
             "customer_phone": customer.get("phone"),
             "customer_shipping": customer.get("shipping"),
             "customer_tax_exempt": customer.get("tax_exempt", "none"),
-            "customer_tax_ids": tax_ids.shown(world, customer["id"]),
+            "customer_tax_ids": tax_ids.shown(world, customer),
             "default_tax_rates": [],
             "discounts": [],
             "issuer": {"type": "self"},
@@ -97,10 +96,12 @@ def finalize_later(world: World, invoice: Object) -> None:
 
     def act() -> None:
         if invoice["status"] == "draft" and invoice.get("automatically_finalizes_at") == at:
-            # What kept it from being finalized is in an event.
-            with contextlib.suppress(StripeError):
+            try:
                 finalize(world, invoice)
-                collection.advance(world, invoice)
+            except StripeError:
+                if "last_finalization_error" not in invoice:
+                    raise
+            collection.advance(world, invoice)
 
     world.schedule(invoice.get("test_clock"), at, act)
 
@@ -127,6 +128,7 @@ def finalize(world: World, invoice: Object) -> Object:
         "invoice_pdf": f"{world.base_url}/invoices/{invoice['id']}/pdf",
         "status_transitions": {**invoice["status_transitions"], "finalized_at": now},
     }
+    invoice.pop("last_finalization_error", None)
     _freeze_metadata(world, invoice)
     if invoice["collection_method"] == "send_invoice":
         invoice.setdefault("due_date", now + 86_400 * invoice.get("_days_until_due", 30))

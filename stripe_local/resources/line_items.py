@@ -4,7 +4,7 @@ from typing import Any
 
 from stripe_local.errors import invalid, malformed, missing_parameter
 from stripe_local.parameters import Params
-from stripe_local.render import page, render
+from stripe_local.render import complete, page, render
 from stripe_local.resources import catalog, discounts, pricing, taxes
 from stripe_local.resources.subscription_items import quantity_of
 from stripe_local.state import State
@@ -187,12 +187,9 @@ def _taxes_of(world: World, holder: Object, item: Object, amount: int, payer: Ob
 
 def shown(state: State, items: list[Object]) -> list[Object]:
     return [
-        _shown(item) | {"price": render(state, state.store.get("price", item["price"]))} for item in items
+        complete("item", item | {"price": render(state, state.store.get("price", item["price"]))})
+        for item in items
     ]
-
-
-def _shown(item: Object) -> Object:
-    return {key: value for key, value in item.items() if not key.startswith("_")}
 
 
 def as_list(state: State, holder: Object, url: str) -> Any:

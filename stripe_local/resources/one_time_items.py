@@ -39,8 +39,9 @@ def _read_one(world: World, entry: Params, where: str) -> Object:
     }
 
 
-def add(world: World, customer: Object, subscription: Object, items: list[Object]) -> None:
+def add(world: World, subscription: Object, items: list[Object]) -> None:
     """They wait for the subscription's next invoice, which may be the one that is made now."""
+    customer = world.store.get("customer", subscription["customer"])
     details = {"subscription": subscription["id"], "subscription_item": None}
     parent: Object = {"type": "subscription_details", "subscription_details": details}
     for fields in items:

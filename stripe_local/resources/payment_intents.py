@@ -43,7 +43,7 @@ def create(world: World, params: Params) -> Object:
         "_return_url": params.get("return_url"),
     }
     if automatic:
-        fields["automatic_payment_methods"] = {"allow_redirects": "always", "enabled": True, **automatic}
+        fields["automatic_payment_methods"] = {"allow_redirects": "always", "enabled": True} | automatic
     if "payment_method_types" in params:
         fields |= {"automatic_payment_methods": None, "payment_method_types": params["payment_method_types"]}
     put(fields, params, "customer", *FIELDS)

@@ -91,7 +91,7 @@ def _after_completion(given: Any) -> Object:
 
 
 def _custom_fields(given: list[Params]) -> list[Object]:
-    return [{"optional": False, **field} for field in given]
+    return [{"optional": False} | field for field in given]
 
 
 def _invoice_creation(params: Params) -> Object:
@@ -103,7 +103,7 @@ def _invoice_creation(params: Params) -> Object:
 
 
 def _set_data(link: Object, params: Params) -> None:
-    link["tax_id_collection"] = {"required": "never", **link["tax_id_collection"]}
+    link["tax_id_collection"] = {"required": "never"} | link["tax_id_collection"]
     if "automatic_tax" in params:
         link["automatic_tax"] = {"enabled": bool(inside(params, "automatic_tax").get("enabled"))}
     if "custom_fields" in params:

@@ -21,6 +21,12 @@ def card_of(method: Object) -> TestCard:
     return BY_NUMBER[method["_number"]]
 
 
+def label(method: Object) -> str:
+    """Brand or kind and the last digits, of a payment method or a charge's `payment_method_details`."""
+    details: Object = method[method["type"]]
+    return f"{details.get('brand', method['type'])} {details['last4']}"
+
+
 def account_of(world: World, bank: TestCard, params: Params) -> Object:
     """A bank account, verified."""
     details: Object = {"country": bank.country, "fingerprint": _fingerprint(bank), "last4": bank.last4}
@@ -65,7 +71,7 @@ def _make(world: World, card: TestCard, params: Params) -> Object:
             "billing_details": billing_details(params.get("billing_details", {})),
             "card": {
                 "brand": card.brand,
-                "checks": {"cvc_check": "pass" if not expiry or "cvc" in expiry else "unavailable"},
+                "checks": {"cvc_check": "pass" if not expiry or expiry.get("cvc") else "unavailable"},
                 "country": card.country,
                 "display_brand": card.brand,
                 "exp_month": expiry.get("exp_month", 12),
@@ -228,7 +234,7 @@ def list_all(world: World, params: Params) -> Object:
 
 def list_of_customer(world: World, params: Params, customer_id: str) -> Object:
     world.store.get("customer", customer_id)
-    found = matching(world.store.newest_first("payment_method"), {**params, "customer": customer_id})
+    found = matching(world.store.newest_first("payment_method"), params | {"customer": customer_id})
     return listed(world, found, params, f"/v1/customers/{customer_id}/payment_methods")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
-from stripe_local.resources import debits, invoices, lifecycle, proration
+from stripe_local.resources import debits, invoices, lifecycle, one_time_items, proration
 from stripe_local.resources.subscription_items import shown
 from stripe_local.resources.subscription_terms import items_of
 from stripe_local.store import Object
@@ -33,7 +33,9 @@ Change = tuple[list[proration.Before], bool] | None
 CHANGED = ("_items", "_trial_warned", "billing_cycle_anchor", "status", "trial_end", "trial_start")
 
 
-def attempt(world: World, subscription: Object, params: Params, change: Callable[[], Change]) -> bool:
+def attempt(
+    world: World, subscription: Object, params: Params, one_time: list[Object], change: Callable[[], Change]
+) -> bool:
     """Bill the change and try to be paid. False where nothing is to be paid at once, so that it simply happens."""
     others = sorted(params.keys() - MAY_WAIT)
     if others:
@@ -53,6 +55,7 @@ def attempt(world: World, subscription: Object, params: Params, change: Callable
     if changed is None or not (changed[1] or at_once):
         _restore(world, subscription, before)
         return False
+    one_time_items.add(world, subscription, one_time)
     invoice = proration.invoice_change(world, subscription, params, changed)
     _restore(world, subscription, before)
     if invoice is None:

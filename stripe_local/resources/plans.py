@@ -3,7 +3,7 @@
 from stripe_local.errors import no_such
 from stripe_local.parameters import Params
 from stripe_local.render import complete, listed, render
-from stripe_local.resources.catalog import create_price, create_product, update_price
+from stripe_local.resources.catalog import create_price, create_product, remove_price, update_price
 from stripe_local.resources.common import deleted, matching
 from stripe_local.store import Object
 from stripe_local.values import is_hash
@@ -58,11 +58,7 @@ def update(world: World, params: Params, identifier: str) -> Object:
 
 
 def delete(world: World, params: Params, identifier: str) -> Object:
-    price = _recurring_price(world, identifier)
-    world.store.remove("price", identifier)
-    world.store.tables.setdefault("deleted_price", {})[identifier] = price
-    world.emit("price.deleted", price)
-    world.events.emit("plan.deleted", shown(world, price))
+    remove_price(world, _recurring_price(world, identifier))
     return deleted("plan", identifier)
 
 

@@ -102,8 +102,7 @@ def _emptied_value(key: str, value: Any) -> Any:
     if value == "":
         return [] if key.endswith(_LISTS) else None
     if key == "duration":
-        options = [{"interval_count": 1, **option} for option in each(value, "interval_options")]
-        return {**value, "interval_options": options}
+        return value | {"interval_options": []}
     return _emptied(value) if is_hash(value) else value
 
 

@@ -55,7 +55,7 @@ def make(world: World, charge: Object, amount: int, params: Params) -> Object:
     is_card = charge["payment_method_details"]["type"] == "card"
     kind = "refund" if is_card else "payment_refund"
     refund["balance_transaction"] = balance.record(world, kind, refund, -amount)["id"]
-    _book(world, charge, amount)
+    _add_refunded(world, charge, amount)
     world.emit("refund.created", refund)
     world.emit("charge.refunded", charge, {"amount_refunded": charge["amount_refunded"] - amount})
     if behaviour != "pending" and is_card:
@@ -121,7 +121,7 @@ def _inquiry(world: World, charge: Object) -> bool:
     )
 
 
-def _book(world: World, charge: Object, amount: int) -> None:
+def _add_refunded(world: World, charge: Object, amount: int) -> None:
     charge["amount_refunded"] += amount
     charge["refunded"] = charge["amount_refunded"] >= charge["amount_captured"]
 
@@ -142,10 +142,9 @@ def settle(world: World, refund: Object, behaviour: str) -> None:
         "status": "failed",
         "failure_reason": "expired_or_canceled_card",
     }
-    refund["failure_balance_transaction"] = balance.record(world, "refund_failure", refund, refund["amount"])[
-        "id"
-    ]
-    _book(world, charge, -refund["amount"])
+    returned = balance.record(world, "refund_failure", refund, refund["amount"])
+    refund["failure_balance_transaction"] = returned["id"]
+    _add_refunded(world, charge, -refund["amount"])
     world.emit("refund.updated", refund, previous)
     world.emit("refund.failed", refund)
     world.emit("charge.refund.updated", refund, previous)

@@ -135,14 +135,14 @@ def end_trial_without_method(world: World, subscription: Object) -> bool:
     return True
 
 
-def pause(world: World, subscription: Object, reason: str) -> None:
+def pause(world: World, subscription: Object, reason: str, kind: str = "subscription") -> None:
     """status=paused: no invoices, and the periods stand still."""
     with world.updating(subscription, "customer.subscription.updated"):
         subscription["status"] = "paused"
         paused = {
             "subscription": {"type": reason},
             "transitioned_at": world.now(subscription.get("test_clock")),
-            "type": "subscription",
+            "type": kind,
         }
         subscription["status_details"] = {"paused": paused}
     subscription["_paused_at"] = world.now(subscription.get("test_clock"))

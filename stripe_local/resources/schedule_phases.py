@@ -13,6 +13,7 @@ from stripe_local.store import Object
 from stripe_local.values import each, inside
 from stripe_local.world import World
 
+MAX_DURATION = 1095  # in intervals
 MAX_PHASES = 10
 # What a phase and the schedule's default settings pass on to the subscription.
 SETTINGS = ("collection_method", "default_payment_method", "description")
@@ -29,7 +30,7 @@ def read(world: World, given: list[Params], start: int, now: int) -> list[Object
         if stated not in (start, "now"):
             raise invalid("A phase starts where the one before it ends.", f"{where}[start_date]")
         times = {key: now for key in ("end_date", "trial_end") if phase.get(key) == "now"}
-        made = _read_one(world, {**phase, **times}, where, start)
+        made = _read_one(world, phase | times, where, start)
         phases.append(made)
         start = made["end_date"]
     return phases
@@ -49,9 +50,13 @@ def _read_one(world: World, given: Params, where: str, start: int) -> Object:
     duration: Params = given.get("duration") or {
         key: price["recurring"][key] for key in ("interval", "interval_count")
     }
-    end: int = given.get("end_date") or boundary(
-        start, duration["interval"], duration.get("interval_count", 1), 1
-    )
+    count: int = duration.get("interval_count", 1)
+    if not 1 <= count <= MAX_DURATION:
+        raise invalid(
+            f"Invalid interval_count: must be between 1 and {MAX_DURATION}",
+            f"{where}[duration][interval_count]",
+        )
+    end: int = given.get("end_date") or boundary(start, duration["interval"], count, 1)
     if end <= start:
         raise invalid("A phase ends after it has started.", f"{where}[end_date]")
     added = each(given, "add_invoice_items")
@@ -109,7 +114,7 @@ def of_subscription(world: World, subscription: Object) -> Object:
     """What the subscription is now, as the phase of its current period."""
     items = items_of(world, subscription)
     given: Params = {
-        "items": [{"price": i["price"], "quantity": i["quantity"], "metadata": i["metadata"]} for i in items],
+        "items": [_as_given(item) for item in items],
         "end_date": min(item["current_period_end"] for item in items),
         "metadata": dict(subscription["metadata"]),
     }
@@ -122,7 +127,7 @@ def order(phase: Object, defaults: Object) -> Params:
     """The phase as parameters of a subscription."""
     items: list[Object] = phase["items"]
     params: Params = {
-        "items": [{key: item[key] for key in ("metadata", "price", "quantity")} for item in items],
+        "items": [_as_given(item) for item in items],
         "metadata": phase["metadata"],
         "proration_behavior": phase["proration_behavior"],
     }
@@ -133,11 +138,15 @@ def order(phase: Object, defaults: Object) -> Params:
     if phase["discounts"]:
         params["discounts"] = [{k: v for k, v in one.items() if v} for one in phase["discounts"]]
     if phase["add_invoice_items"]:
-        keys = ("metadata", "price", "quantity")
-        params["add_invoice_items"] = [{key: one[key] for key in keys} for one in phase["add_invoice_items"]]
+        params["add_invoice_items"] = [_as_given(one) for one in phase["add_invoice_items"]]
     if phase["trial_end"] is not None:
         params["trial_end"] = phase["trial_end"]
     return params
+
+
+def _as_given(item: Object) -> Params:
+    """An item as a parameter again."""
+    return {**{key: item[key] for key in ("metadata", "price", "quantity")}, "_checked": True}
 
 
 def apply(world: World, subscription: Object, phase: Object, defaults: Object, *, behavior: str) -> None:

@@ -135,7 +135,7 @@ def phase_over(world: World, subscription: Object) -> None:
             schedule_phases.apply(world, subscription, phase, defaults, behavior=phase["proration_behavior"])
             _enter(world, schedule, current + 1)
     elif schedule["end_behavior"] == "cancel":
-        _finish(world, schedule, subscription, "completed", "completed_at")
+        _finish(world, schedule, subscription, "completed")
         lifecycle.end_subscription(world, subscription, "cancellation_requested")
     else:
         _let_go(world, schedule, subscription, "completed")
@@ -146,13 +146,15 @@ def _current(schedule: Object) -> int:
     return next(n for n, phase in enumerate(schedule["phases"]) if phase["start_date"] == start)
 
 
-def _finish(world: World, schedule: Object, subscription: Object | None, status: str, moment: str) -> None:
+def _finish(
+    world: World, schedule: Object, subscription: Object | None, status: str, event: str | None = None
+) -> None:
     if subscription is not None:
         subscription.pop("schedule", None)
         subscription.pop("_phase_ends", None)
     schedule.pop("current_phase", None)
-    schedule |= {"status": status, moment: world.now(schedule.get("test_clock"))}
-    world.emit(f"subscription_schedule.{status}", schedule)
+    schedule |= {"status": status, f"{status}_at": world.now(schedule.get("test_clock"))}
+    world.emit(f"subscription_schedule.{event or status}", schedule)
 
 
 def _let_go(world: World, schedule: Object, subscription: Object | None, status: str) -> None:
@@ -161,7 +163,7 @@ def _let_go(world: World, schedule: Object, subscription: Object | None, status:
         schedule["released_subscription"] = schedule.pop("subscription")
         with world.updating(subscription, "customer.subscription.updated"):
             subscription.pop("schedule", None)
-    _finish(world, schedule, subscription, status, f"{status}_at")
+    _finish(world, schedule, subscription, status)
 
 
 def update(world: World, params: Params, identifier: str) -> Object:
@@ -170,7 +172,7 @@ def update(world: World, params: Params, identifier: str) -> Object:
     with world.updating(schedule, "subscription_schedule.updated"):
         merge_metadata(schedule, params.get("metadata"))
         if "default_settings" in params:
-            schedule["default_settings"] = {**schedule["default_settings"], **params["default_settings"]}
+            schedule["default_settings"] = schedule["default_settings"] | params["default_settings"]
         if "end_behavior" in params:
             schedule["end_behavior"] = params["end_behavior"]
         if "phases" in params:
@@ -236,7 +238,7 @@ def cancel(world: World, params: Params, identifier: str) -> Object:
         order = {key: params.get(key, True) for key in ("invoice_now", "prorate")}
         subscription_changes.cancel(world, order, subscription["id"])  # which ends the schedule
     else:
-        _finish(world, schedule, None, "canceled", "canceled_at")
+        _finish(world, schedule, None, "canceled")
     return schedule
 
 
@@ -245,10 +247,7 @@ def subscription_ended(world: World, subscription: Object, reason: str) -> None:
     schedule = world.store.find("subscription_schedule", subscription.get("schedule"))
     if schedule is None or schedule["status"] not in RUNNING:
         return
-    schedule.pop("current_phase", None)
-    schedule |= {"status": "canceled", "canceled_at": world.now(schedule.get("test_clock"))}
-    event = "aborted" if reason == "payment_failed" else "canceled"
-    world.emit(f"subscription_schedule.{event}", schedule)
+    _finish(world, schedule, None, "canceled", "aborted" if reason == "payment_failed" else None)
 
 
 def list_all(world: World, params: Params) -> Object:

@@ -8,6 +8,7 @@ from stripe_local.render import render
 from stripe_local.resources import payment_methods, payments
 from stripe_local.resources.cards import MESSAGES
 from stripe_local.store import Object
+from stripe_local.values import inside
 from stripe_local.world import World, merge_metadata, put
 
 OPEN = ("requires_payment_method", "requires_confirmation", "requires_action")
@@ -21,7 +22,8 @@ def create(world: World, params: Params) -> Object:
         "setup_intent",
         {
             "id": identifier,
-            "automatic_payment_methods": {"allow_redirects": "always", "enabled": True},
+            "automatic_payment_methods": {"allow_redirects": "always", "enabled": True}
+            | inside(params, "automatic_payment_methods"),
             "client_secret": f"{identifier}_secret_{world.store.token(25)}",
             "created": world.wall_time(),
             "metadata": {},
@@ -32,8 +34,6 @@ def create(world: World, params: Params) -> Object:
             "_return_url": params.get("return_url"),
         },
     )
-    if "automatic_payment_methods" in params:
-        intent["automatic_payment_methods"] |= params["automatic_payment_methods"]
     put(intent, params, "customer", "description")
     merge_metadata(intent, params.get("metadata"))
     if params.get("payment_method"):

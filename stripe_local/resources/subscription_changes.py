@@ -28,7 +28,7 @@ from stripe_local.resources.subscription_items import (
     quantity_of,
     set_period,
 )
-from stripe_local.resources.subscription_terms import items_of, set_cancellation, set_tax
+from stripe_local.resources.subscription_terms import items_of, set_cancellation
 from stripe_local.resources.subscriptions import bill
 from stripe_local.store import Object
 from stripe_local.values import each, inside, is_hash
@@ -59,17 +59,15 @@ def update(world: World, params: Params, identifier: str) -> Object:
         return subscription
     changes = _checked_items(world, subscription, params)
     one_time = one_time_items.read(world, params)
-    if one_time:
-        customer = world.store.get("customer", subscription["customer"])
-        one_time_items.add(world, customer, subscription, one_time)
     if behavior == "pending_if_incomplete" and pending_updates.attempt(
-        world, subscription, params, lambda: _apply(world, subscription, params, changes)
+        world, subscription, params, one_time, lambda: _apply(world, subscription, params, changes)
     ):
         renewals.schedule(world, subscription)
         return subscription
     with world.updating(subscription, "customer.subscription.updated"):
         _set(world, subscription, params)
         changed = _apply(world, subscription, params, changes)
+        one_time_items.add(world, subscription, one_time)
     if changed is None and one_time and params.get("proration_behavior") == "always_invoice":
         changed = _as_they_are(world, subscription), False
     if changed is not None:
@@ -101,8 +99,7 @@ def change_at_boundary(world: World, subscription: Object, params: Params, now: 
         for item in after:
             if "current_period_end" not in item:
                 item |= {"current_period_start": ended, "current_period_end": ended}
-    customer = world.store.get("customer", subscription["customer"])
-    one_time_items.add(world, customer, subscription, one_time_items.read(world, params))
+    one_time_items.add(world, subscription, one_time_items.read(world, params))
 
 
 def _checked_items(world: World, subscription: Object, params: Params) -> list[tuple[Object | None, Params]]:
@@ -119,9 +116,9 @@ def _checked_items(world: World, subscription: Object, params: Params) -> list[t
                 )
         if item is None and not given.get("deleted"):
             price = catalog.price_of(world, given, where, recurring=True)
-            given = {**given, "price": price["id"]}
+            given = given | {"price": price["id"], "_checked": True}
         elif given.keys() & {"plan", "price", "price_data"}:
-            given = {**given, "price": catalog.price_of(world, given, where, recurring=True)["id"]}
+            given = given | {"price": catalog.price_of(world, given, where, recurring=True)["id"]}
         quantity_of(given, where)
         changes.append((item, {k: v for k, v in given.items() if k not in ("plan", "price_data")}))
     return changes
@@ -129,7 +126,7 @@ def _checked_items(world: World, subscription: Object, params: Params) -> list[t
 
 def _set(world: World, subscription: Object, params: Params) -> None:
     put(subscription, params, "description", "days_until_due", "collection_method", "pause_collection")
-    set_tax(world, subscription, params)
+    subscription |= taxes.settings(world, world.store.get("customer", subscription["customer"]), params)
     merge_metadata(subscription, params.get("metadata"))
     if params.get("default_payment_method"):
         method = payment_methods.resolve(world, params["default_payment_method"], "default_payment_method")
@@ -140,10 +137,8 @@ def _set(world: World, subscription: Object, params: Params) -> None:
         subscription.pop("default_payment_method", None)
     if "trial_settings" in params:
         subscription["trial_settings"] = {
-            "end_behavior": {
-                "missing_payment_method": "create_invoice",
-                **params["trial_settings"]["end_behavior"],
-            }
+            "end_behavior": {"missing_payment_method": "create_invoice"}
+            | params["trial_settings"]["end_behavior"]
         }
     if "payment_settings" in params:
         saved = params["payment_settings"].get("save_default_payment_method")
@@ -167,6 +162,9 @@ def _apply(
 ) -> tuple[list[Before], bool] | None:
     """Change items, trial and anchor. Returns what was before and whether a new period starts now."""
     now: int = params.get("proration_date") or world.now(subscription.get("test_clock"))
+    trial_end: Any = params.get("trial_end", "now")
+    if trial_end != "now" and trial_end <= now:
+        raise invalid("Invalid timestamp: must be an integer Unix timestamp in the future.", "trial_end")
     before = _as_they_are(world, subscription)
     if changes:
         _change_items(world, subscription, changes, now)
@@ -249,8 +247,6 @@ def _change_trial(world: World, subscription: Object, params: Params, now: int) 
                 subscription["_trial_warned"] = True
                 world.emit("customer.subscription.trial_will_end", subscription)
         return was_trialing
-    if end <= now:
-        raise invalid("Invalid timestamp: must be an integer Unix timestamp in the future.", "trial_end")
     subscription |= {"trial_end": end, "billing_cycle_anchor": end, "status": "trialing"}
     subscription.setdefault("trial_start", now)
     subscription.pop("_trial_warned", None)
@@ -283,7 +279,7 @@ def pause(world: World, params: Params, identifier: str) -> Object:
     subscription = world.store.get("subscription", identifier)
     if subscription["status"] not in ("active", "trialing", "past_due"):
         raise invalid(f"A subscription with status {subscription['status']} cannot be paused.")
-    renewals.pause(world, subscription, "pause_requested")
+    renewals.pause(world, subscription, "pause_requested", params.get("type", "subscription"))
     renewals.schedule(world, subscription)
     return subscription
 

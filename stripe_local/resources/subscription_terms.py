@@ -5,12 +5,10 @@ from datetime import UTC, datetime
 
 from stripe_local.errors import invalid
 from stripe_local.parameters import Params
-from stripe_local.resources import lifecycle, payment_methods, taxes
+from stripe_local.resources import lifecycle, payment_methods
 from stripe_local.resources.customers import default_payment_method
 from stripe_local.resources.periods import boundary
-from stripe_local.resources.subscription_items import (
-    price_of,
-)
+from stripe_local.resources.subscription_items import price_of
 from stripe_local.state import State
 from stripe_local.store import Object
 from stripe_local.world import World, put
@@ -100,19 +98,6 @@ def _configured(config: Params, since: int) -> int:
         if found >= start and config.get("month", month + 1) == month + 1:
             return int(found.timestamp())
     raise AssertionError("every month comes within a year")
-
-
-def set_tax(world: World, subscription: Object, params: Params) -> None:
-    """Automatic tax, or the rates of its invoices."""
-    if "default_tax_rates" in params:
-        rates = taxes.rates_of(world, params["default_tax_rates"], "default_tax_rates")
-        subscription["default_tax_rates"] = rates
-    if "automatic_tax" in params:
-        enabled: bool = params["automatic_tax"]["enabled"]
-        if enabled:
-            taxes.check_place(world.store.get("customer", subscription["customer"]))
-        liability = {"type": "self"} if enabled else None
-        subscription["automatic_tax"] = {"enabled": enabled, "liability": liability}
 
 
 def set_cancellation(world: World, subscription: Object, params: Params) -> None:

@@ -13,6 +13,7 @@ from stripe_local.resources import (
     lifecycle,
     one_time_items,
     payment_methods,
+    taxes,
 )
 from stripe_local.resources.invoice_lines import invoice_item_line, period_line, trial_line
 from stripe_local.resources.periods import boundary
@@ -30,7 +31,6 @@ from stripe_local.resources.subscription_terms import (
     items_of,
     method_of,
     set_cancellation,
-    set_tax,
     trial_end_of,
 )
 from stripe_local.state import State
@@ -89,7 +89,7 @@ def create_subscription(
     if behavior == "error_if_incomplete":
         _refuse_decline(world, subscription, method)
     world.emit("customer.subscription.created", subscription)
-    one_time_items.add(world, customer, subscription, one_time)
+    one_time_items.add(world, subscription, one_time)
     _bill_first(world, subscription, method, params, authenticated=authenticated)
     return subscription
 
@@ -112,6 +112,10 @@ def _store(
             "days_until_due",
         )
     settings: Params = inside(params, "payment_settings")
+    taxing = taxes.settings(world, customer, params)
+    holder = {"customer": customer["id"], "subscription": identifier}
+    amount = sum(cost(world, item) for item in items)
+    held = discounts.redeem(world, each(params, "discounts"), "discounts", holder, amount)
     subscription = world.store.add(
         "subscription",
         {
@@ -129,7 +133,7 @@ def _store(
             "customer": customer["id"],
             "days_until_due": params.get("days_until_due"),
             "default_tax_rates": [],
-            "discounts": [],
+            "discounts": held,
             "invoice_settings": {"issuer": {"type": "self"}},
             "metadata": {},
             "payment_settings": {
@@ -142,6 +146,7 @@ def _store(
             "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
             "trial_start": now if trial_end else None,
             "_items": [item["id"] for item in items],
+            **taxing,
         },
     )
     mode = inside(params, "billing_mode")
@@ -152,18 +157,11 @@ def _store(
         subscription["billing_mode"] = {"type": "flexible", "flexible": shown}
     if params.get("trial_settings"):
         subscription["trial_settings"] = {
-            "end_behavior": {
-                "missing_payment_method": "create_invoice",
-                **params["trial_settings"]["end_behavior"],
-            }
+            "end_behavior": {"missing_payment_method": "create_invoice"}
+            | params["trial_settings"]["end_behavior"]
         }
     put(subscription, params, "description")
-    set_tax(world, subscription, params)
     merge_metadata(subscription, params.get("metadata"))
-    if params.get("discounts"):
-        holder = {"customer": customer["id"], "subscription": identifier}
-        amount = sum(cost(world, item) for item in items)
-        subscription["discounts"] = discounts.redeem(world, params["discounts"], "discounts", holder, amount)
     return subscription
 
 

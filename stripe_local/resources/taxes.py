@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from stripe_local.errors import StripeError, invalid
+from stripe_local.parameters import Params
+from stripe_local.resources import tax_ids
 from stripe_local.resources.pricing import rounded
 from stripe_local.store import Object
 from stripe_local.values import inside
@@ -72,7 +74,7 @@ def of_line(
     status = customer.get("tax_exempt", "none")
     if status == "exempt":
         return exempt(taxes, "customer_exempt")
-    if status == "reverse" or (automatic and has_business_id(world, customer)):
+    if status == "reverse" or (automatic and tax_ids.is_business(world, customer)):
         return exempt(taxes, "reverse_charge")
     return taxes
 
@@ -116,16 +118,6 @@ def rate_of(world: World, address: Any, *, inclusive: bool) -> Object | None:
     )
 
 
-def has_business_id(world: World, customer: Object) -> bool:
-    """A European business with a verified VAT id pays its own country's tax itself."""
-    return any(
-        one.get("customer") == customer.get("id")
-        and one["type"] in ("eu_vat", "gb_vat")
-        and one["verification"]["status"] == "verified"
-        for one in world.store.all("tax_id")
-    )
-
-
 def rates_of(world: World, given: Any, param: str) -> list[Object]:
     """The tax rates that a parameter names; none for an empty one."""
     rates = [world.store.get("tax_rate", identifier, param) for identifier in given or ()]
@@ -133,6 +125,19 @@ def rates_of(world: World, given: Any, param: str) -> list[Object]:
         if not rate["active"]:
             raise invalid(f"The tax rate {rate['id']} is archived: it cannot be used any more.", param)
     return rates
+
+
+def settings(world: World, customer: Object, params: Params) -> Object:
+    """`default_tax_rates` and `automatic_tax` of a subscription or an invoice, as far as they are given."""
+    fields: Object = {}
+    if "default_tax_rates" in params:
+        fields["default_tax_rates"] = rates_of(world, params["default_tax_rates"], "default_tax_rates")
+    if "automatic_tax" in params:
+        enabled: bool = params["automatic_tax"]["enabled"]
+        if enabled:
+            check_place(customer)
+        fields["automatic_tax"] = {"enabled": enabled, "liability": {"type": "self"} if enabled else None}
+    return fields
 
 
 def check_place(customer: Object) -> None:

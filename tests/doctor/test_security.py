@@ -59,21 +59,30 @@ HOLES = [
 ]
 
 
+# What is fixed by hand, or by the statement of another finding, as the membership of service_role is.
+UNMENDED = {
+    "a user can read 1 rows of billing.credit_balances",
+    "a user without an account can read 2 rows of billing.credit_balances",
+    "app.settings.stripe of this database",
+    "authenticated can call billing.grant_credits(",
+    "policy accounts_select_own on billing.accounts differs from the release",
+    "policy accounts_select_own on billing.accounts is missing",
+    "public.top_up() of the app",
+    "the metadata of prod_1",
+    "the setting alert_webhook_url of billing.settings",
+}
+
+
 def found_by(conn: Connection, check: str) -> list[Finding]:
     """All that is found by what finds that kind."""
-    every = {**security.CHECKS, **security.TRIALS}
-    named = {"others_rows": ["nobody reads"], "mint_proof": ["nobody mints"]}.get(check)
-    return [
-        each
-        for name, look in every.items()
-        if (name.startswith(tuple(named)) if named else name in security.CHECKS)
-        for each in look(conn)
-        if each.check == check
-    ]
+    trials = {look.__name__: look for look in security.TRIALS.values()}
+    looks = [trials[check]] if check in trials else security.CHECKS.values()
+    return [each for look in looks for each in look(conn) if each.check == check]
 
 
 def test_each_hole_is_named_and_shut_by_the_statement_that_is_named(shop: Database) -> None:
     unnamed: list[Any] = []
+    unmended: set[str] = set()
     with shop.connect(admin=True, row_factory=dict_row) as admin:
         for hole, check, what in HOLES:
             with admin.transaction(force_rollback=True):
@@ -82,19 +91,22 @@ def test_each_hole_is_named_and_shut_by_the_statement_that_is_named(shop: Databa
                 found = [each for each in found_by(admin, check) if what in each.what]
                 if not found:
                     unnamed.append((hole, what, found_by(admin, check)))
-                if check == "mint_proof" or not found or not found[0].mend.endswith(";"):
+                if any(not each.mend.endswith(";") for each in found):
+                    unmended.add(what)
                     continue
                 admin.execute("reset role")
                 for each in found:
                     admin.execute(each.mend.encode())
-                assert [each for each in found_by(admin, check) if what in each.what] == [], hole
+                if any(what in each.what for each in found_by(admin, check)):
+                    unmended.add(what)
     assert unnamed == []
+    assert unmended == UNMENDED
 
 
 def test_a_database_that_is_read_only_is_no_proof(shop: Database) -> None:
     with connect(shop.url) as conn:
         conn.execute("set default_transaction_read_only = on")
-        [found] = found_by(conn, "mint_proof")
+        [found] = found_by(conn, "client_writes")
     assert "nothing can be tried on a read replica" in found.what
 
 
@@ -103,8 +115,8 @@ def test_what_is_shipped_has_no_hole(till: Callable[..., tuple[int, str]]) -> No
     assert (status, json.loads(told)["findings"]) == (0, [])
     status, told = till()
     assert status == 0
-    assert "✓ nobody mints credits (tried)" in told
-    assert "Every door is shut." in told
+    assert "✓ no client can add credits (tried and rolled back)" in told
+    assert "No security problem found." in told
 
 
 def test_a_hole_ends_with_1_and_the_command_that_shuts_it(
@@ -114,8 +126,8 @@ def test_a_hole_ends_with_1_and_the_command_that_shuts_it(
         conn.execute("grant execute on function billing.grant_credits to authenticated")
     status, told = till()
     assert status == 1
-    assert "✗ rights of every role" in told
-    assert "✗ nobody mints credits" in told
+    assert "✗ privileges of every role" in told
+    assert "✗ no client can add credits" in told
     assert "revoke execute on function billing.grant_credits(" in told
     with shop.connect() as conn:  # nothing was left of the attempts
         assert conn.execute("select sum(balance) from billing.credit_balances").fetchone() == (10,)
@@ -141,7 +153,7 @@ def test_the_data_api_lets_nobody_through(data_api: Callable[..., list[Finding]]
     with shop.connect() as conn:
         conn.execute("grant execute on function public.spend_credits, billing.spend_credits to authenticated")
     [found] = data_api()
-    assert found.what.startswith("authenticated gets through with rpc/spend_credits (")
+    assert found.what.startswith("authenticated can call rpc/spend_credits (")
     assert found.mend.startswith("revoke execute on function public.spend_credits(")
 
 

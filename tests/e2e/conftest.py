@@ -21,6 +21,7 @@ from cli.main import main
 from cli.shop import Shop
 from devstack.stack import Stack
 from tests import containers
+from tests.e2e.api import App, opened
 
 DEADLINE_SECONDS = 30
 
@@ -40,6 +41,13 @@ def shop(stack: Stack) -> Iterator[Shop]:
     """A shop on the stack's Stripe."""
     with Shop(stack.settings) as shop:
         yield shop
+
+
+@pytest.fixture
+def clients(stack: Stack) -> Iterator[App]:
+    """Clients of the Data API: the server's, and one for each user that signs up."""
+    with opened(stack.settings) as clients:
+        yield clients
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from devstack.stack import Stack
-from tests.e2e.api import Api, App, Refused, opened
+from tests.e2e.api import Api, App, Refused
 
 AGENTS, ROUNDS = 32, 5
 # Every act asks for so many credits, and every cap is a multiple of it: a level that refuses has nothing left. In the
@@ -69,12 +68,10 @@ class Agent:
             self.refusals.append(refusal)
 
 
-PAIRS = ThreadPoolExecutor(2 * AGENTS)
-
-
 def twice(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The answer to one call, of which a client sent two at once. If one is refused, the other may have found room."""
-    both = [PAIRS.submit(call) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pair:
+        both = [pair.submit(call) for _ in range(2)]
     answers = [each.result() for each in both if each.exception() is None]
     if not answers:
         raise both[0].exception() or AssertionError
@@ -83,19 +80,13 @@ def twice(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def app(stack: Stack) -> Any:
-    with opened(stack.settings) as app:
-        yield app
-
-
-@pytest.fixture
-def team(app: App, db: Db) -> str:
+def team(clients: App, db: Db) -> str:
     """A team with credits, whose owner has set a budget for each level with their own token."""
-    owner, *members = (app.sign_up() for _ in range(4))
-    team = app.server.rpc("create_team", name="Rocket", owner_id=owner.id)["id"]
+    owner, *members = (clients.sign_up() for _ in range(4))
+    team = clients.server.rpc("create_team", name="Rocket", owner_id=owner.id)["id"]
     for member in members:
-        app.server.rpc("add_member", account_id=team, user_id=member.id)
-    app.server.rpc("grant_credits", account_id=team, amount=POOL, idempotency_key="pool")
+        clients.server.rpc("add_member", account_id=team, user_id=member.id)
+    clients.server.rpc("grant_credits", account_id=team, amount=POOL, idempotency_key="pool")
     db.execute("select billing.set_operation_price('step', '{\"steps\": 1}')")
 
     def budget(actor: str, cap: int, parent: str | None, of: Api = owner.api) -> None:
@@ -113,8 +104,10 @@ def team(app: App, db: Db) -> str:
     return team
 
 
-def test_many_agents_of_a_team_spend_at_once_and_every_level_is_exact(app: App, db: Db, team: str) -> None:
-    agents, server = [Agent(number, team) for number in range(AGENTS)], app.server
+def test_many_agents_of_a_team_spend_at_once_and_every_level_is_exact(
+    clients: App, db: Db, team: str
+) -> None:
+    agents, server = [Agent(number, team) for number in range(AGENTS)], clients.server
     start = threading.Barrier(AGENTS)
 
     def run(agent: Agent) -> None:

@@ -9,17 +9,10 @@ import psycopg
 import pytest
 
 from cli.shop import Shop
-from devstack.stack import Stack
-from tests.e2e.api import App, User, opened
+from tests.e2e.api import App, User
 
 Db = psycopg.Connection[dict[str, Any]]
 Rule = Callable[..., str]
-
-
-@pytest.fixture
-def app(stack: Stack) -> Iterator[App]:
-    with opened(stack.settings) as app:
-        yield app
 
 
 @pytest.fixture
@@ -53,17 +46,17 @@ def grant_due(db: Db) -> None:
 
 
 def test_a_person_has_them_once_and_a_subscription_ends_them(
-    app: App, shop: Shop, db: Db, rule: Rule
+    clients: App, shop: Shop, db: Db, rule: Rule
 ) -> None:
     rule(100, "once")
     rule(20, "week", until_subscribed=True)
     name = uuid4().hex
-    ada = app.sign_up(f"{name[:8]}.{name[8:]}@gmail.com")
+    ada = clients.sign_up(f"{name[:8]}.{name[8:]}@gmail.com")
     assert balance(ada) == 120
-    again = app.sign_up(f"{name}+again@googlemail.com")
+    again = clients.sign_up(f"{name}+again@googlemail.com")
     assert balance(again) == 0
 
-    app.server.rpc("ensure_account", user_id=ada.id)
+    clients.server.rpc("ensure_account", user_id=ada.id)
     grant_due(db)
     assert (balance(ada), balance(again)) == (120, 0)
 
@@ -71,33 +64,33 @@ def test_a_person_has_them_once_and_a_subscription_ends_them(
     shop.subscribe(shop.sign_up(f"{name[:8]}.{name[8:]}@gmail.com"), price)
     shop.settle()
     assert balance(ada) == 520
-    carol = app.sign_up()
+    carol = clients.sign_up()
     rule(7, "month", until_subscribed=True)
     grant_due(db)
     assert (balance(ada), balance(carol)) == (520, 127)
 
 
-def test_of_accounts_that_sign_up_at_once_one_has_them(app: App, db: Db, rule: Rule) -> None:
+def test_of_accounts_that_sign_up_at_once_one_has_them(clients: App, db: Db, rule: Rule) -> None:
     rule(50, "once")
     name = uuid4().hex
     with ThreadPoolExecutor(8) as threads:
-        users = list(threads.map(lambda n: app.sign_up(f"{name}+{n}@example.com"), range(8)))
+        users = list(threads.map(lambda n: clients.sign_up(f"{name}+{n}@example.com"), range(8)))
     grant_due(db)
     assert sorted(balance(user) for user in users) == [0] * 7 + [50]
 
 
-def test_what_is_revoked_is_not_granted_again(app: App, db: Db, rule: Rule) -> None:
+def test_what_is_revoked_is_not_granted_again(clients: App, db: Db, rule: Rule) -> None:
     rule(50, "week")
-    user = app.sign_up()
+    user = clients.sign_up()
     given = {"reason": "a test", "actor": "ada"}
     [grant] = db.execute("select id from billing.credit_grants where account_id = %s", [user.account_id])
     revoke = {"grant_id": grant["id"], "amount": 30, "idempotency_key": "revoke", **given}
-    revoked = app.server.rpc("revoke_grant", **revoke)
-    assert app.server.rpc("revoke_grant", **revoke)["id"] == revoked["id"]
+    revoked = clients.server.rpc("revoke_grant", **revoke)
+    assert clients.server.rpc("revoke_grant", **revoke)["id"] == revoked["id"]
     db.execute("update billing.free_credit_slots set next_at = '-infinity' where granted > 0")
     grant_due(db)
     assert balance(user) == 20
-    app.server.rpc(
+    clients.server.rpc(
         "reinstate_grant", revocation_id=revoked["id"], amount=30, idempotency_key="reinstate", **given
     )
     assert balance(user) == 50

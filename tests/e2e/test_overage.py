@@ -1,7 +1,5 @@
 """Overage on the running stack: spent by the app's server, billed by the worker, read by the owner of the account."""
 
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -11,12 +9,11 @@ import psycopg
 import pytest
 
 from cli.shop import Buyer, Shop
-from devstack.stack import Stack
-from tests.e2e.api import App, Refused, opened
+from tests.e2e.api import App, Refused
+from tests.e2e.conftest import wait_until
 from tests.support import as_user
 
 Db = psycopg.Connection[dict[str, Any]]
-DEADLINE_SECONDS = 30
 
 
 def overages_of(db: Db, buyer: Buyer) -> list[tuple[int, int, str]]:
@@ -30,13 +27,6 @@ def balance_of(db: Db, buyer: Buyer) -> int:
         row = db.execute("select balance from public.credit_balance").fetchone()
     assert row is not None
     return row["balance"]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
@@ -69,21 +59,17 @@ def subscriber(shop: Shop, db: Db, interval: Literal["month", "year"] = "month")
     subscription = shop.subscribe(buyer, price)
     shop.settle()
     limit = "select overage_limit from billing.credit_balances where account_id = %s"
-    until(lambda: db.execute(limit, [buyer.account_id]).fetchone() == {"overage_limit": 100})
+    wait_until(
+        lambda: db.execute(limit, [buyer.account_id]).fetchone() == {"overage_limit": 100}, "the limit is set"
+    )
     period_end = datetime.fromtimestamp(subscription["items"].data[0].current_period_end, UTC)
     return Subscriber(buyer, clock, period_end)
 
 
-def spend(app: App, buyer: Buyer, amount: int) -> None:
-    app.server.rpc(
+def spend(clients: App, buyer: Buyer, amount: int) -> None:
+    clients.server.rpc(
         "spend_credits", account_id=str(buyer.account_id), amount=amount, idempotency_key=uuid4().hex
     )
-
-
-@pytest.fixture
-def app(stack: Stack) -> Iterator[App]:
-    with opened(stack.settings) as app:
-        yield app
 
 
 def assert_sound(db: Db, buyer: Buyer) -> None:
@@ -92,25 +78,28 @@ def assert_sound(db: Db, buyer: Buyer) -> None:
 
 
 def test_a_subscriber_who_spends_beyond_the_plan_is_billed_with_the_renewal(
-    shop: Shop, db: Db, app: App
+    shop: Shop, db: Db, clients: App
 ) -> None:
     subscribed = subscriber(shop, db)
     buyer, period_end = subscribed.buyer, subscribed.period_end
     for amount in (390, 60):
-        spend(app, buyer, amount)
+        spend(clients, buyer, amount)
     with pytest.raises(Refused) as caught:
-        spend(app, buyer, 51)
+        spend(clients, buyer, 51)
     assert caught.value.code == "TB001"
     assert balance_of(db, buyer) == -50
 
     subscribed.advance(shop, period_end + timedelta(minutes=10))
-    until(lambda: overages_of(db, buyer) == [(50, 50, "draft")])
+    wait_until(lambda: overages_of(db, buyer) == [(50, 50, "draft")], "the overage is on a draft")
     settled = (
         "select stripe_invoice_item_id is not null as is_billed from billing.overages where account_id = %s"
     )
-    until(lambda: db.execute(settled, [buyer.account_id]).fetchone() == {"is_billed": True})
+    wait_until(
+        lambda: db.execute(settled, [buyer.account_id]).fetchone() == {"is_billed": True},
+        "the overage is billed",
+    )
     subscribed.advance(shop, period_end + timedelta(hours=2))
-    until(lambda: overages_of(db, buyer) == [(50, 50, "paid")])
+    wait_until(lambda: overages_of(db, buyer) == [(50, 50, "paid")], "the overage is paid")
     assert balance_of(db, buyer) == 400
     [invoice] = [
         found
@@ -122,14 +111,14 @@ def test_a_subscriber_who_spends_beyond_the_plan_is_billed_with_the_renewal(
 
 
 def test_a_month_of_a_yearly_plan_is_billed_alone_and_its_refund_takes_as_much(
-    shop: Shop, db: Db, app: App
+    shop: Shop, db: Db, clients: App
 ) -> None:
     subscribed = subscriber(shop, db, "year")
     buyer = subscribed.buyer
-    spend(app, buyer, 450)
+    spend(clients, buyer, 450)
     subscribed.advance(shop, datetime.now(UTC) + timedelta(days=32))
-    until(lambda: overages_of(db, buyer) == [(50, 50, "paid")])
-    until(lambda: balance_of(db, buyer) == 400)
+    wait_until(lambda: overages_of(db, buyer) == [(50, 50, "paid")], "the overage is paid")
+    wait_until(lambda: balance_of(db, buyer) == 400, "the credits are granted")
     [charge] = [
         charge
         for charge in shop.stripe.charges.list({"customer": buyer.customer_id}).data
@@ -138,20 +127,22 @@ def test_a_month_of_a_yearly_plan_is_billed_alone_and_its_refund_takes_as_much(
     shop.stripe.refunds.create({"charge": charge.id})
     shop.settle()
     # The new month's credits had repaid what was owed, so the pack's are unspent and go: 450 of 800 were used.
-    until(lambda: balance_of(db, buyer) == 350)
+    wait_until(lambda: balance_of(db, buyer) == 350, "the refund is known")
     assert_sound(db, buyer)
 
 
-def test_a_recharge_that_repays_in_time_leaves_nothing_to_bill(shop: Shop, db: Db, app: App) -> None:
+def test_a_recharge_that_repays_in_time_leaves_nothing_to_bill(shop: Shop, db: Db, clients: App) -> None:
     subscribed = subscriber(shop, db)
     buyer = subscribed.buyer
     pack = shop.pack(f"Recharge {uuid4().hex}", unit_amount=300, pack_credits=300)
     shop.settle()
-    app.server.rpc("set_recharge", account_id=str(buyer.account_id), threshold=10, stripe_price_id=pack.id)
-    spend(app, buyer, 450)
-    until(lambda: balance_of(db, buyer) == 250)
+    clients.server.rpc(
+        "set_recharge", account_id=str(buyer.account_id), threshold=10, stripe_price_id=pack.id
+    )
+    spend(clients, buyer, 450)
+    wait_until(lambda: balance_of(db, buyer) == 250, "the recharge is paid")
     subscribed.advance(shop, subscribed.period_end + timedelta(hours=2))
-    until(lambda: balance_of(db, buyer) == 650)
+    wait_until(lambda: balance_of(db, buyer) == 650, "the renewal is granted")
     shop.settle()
     assert overages_of(db, buyer) == []
     assert_sound(db, buyer)

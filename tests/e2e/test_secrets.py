@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from cli.commands.demo import Story
 from cli.shop import Shop
 from devstack.stack import Stack
 from devstack.tokens import SigningKeys
+from tests.e2e.conftest import wait_until
 from tests.worker.inboxes import Webhook, mail_server, webhook
 
 EMAIL, NAME = "ada@example.com", "Ada Lovelace"
@@ -104,14 +104,14 @@ def play(stack: Stack, shop: Shop, demo: Demo, hook: Webhook) -> None:
         deliver(stack, "customer.created", {"object": "customer", "email": EMAIL}, secret="whsec_wrong")
         shop.settle()
         waiting = "select count(*) from billing.notifications where status in ('queued', 'sending')"
-        wait_until(lambda: admin.execute(waiting).fetchone() == (0,))
+        wait_until(lambda: admin.execute(waiting).fetchone() == (0,), "notifications are sent")
         hook.status = 500
         admin.execute(
             "insert into billing.notifications (audience, kind, dedupe_key, payload) "
             "values ('administrators', 'silence', 'refused', '{}')"
         )
         refused = "select last_error from billing.notifications where dedupe_key = 'refused'"
-        wait_until(lambda: admin.execute(refused).fetchone() != (None,))
+        wait_until(lambda: admin.execute(refused).fetchone() != (None,), "one is refused")
     functions = stack.settings["FUNCTIONS_URL"]
     keys = SigningKeys.load(Path(stack.settings["TILL_STATE"]))
     token = keys.access_token(ada.user_id, EMAIL)
@@ -140,13 +140,6 @@ def deliver(stack: Stack, kind: str, body: dict[str, object], secret: str | None
         stack.settings["WEBHOOK_URL"], content=payload, headers={"Stripe-Signature": header}, timeout=30
     )
     assert answer.status_code == (200 if secret is None else 400), answer.text
-
-
-def wait_until(is_done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not is_done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def errors_of_commands(stack: Stack, till: Callable[..., str]) -> list[str]:

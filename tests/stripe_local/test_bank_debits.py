@@ -158,20 +158,3 @@ def test_authorization_is_captured_in_part_or_given_up_after_a_week(local: Local
     given_up = local.client.payment_intents.retrieve(forgotten.id)
     assert (given_up.status, given_up.cancellation_reason) == ("canceled", "automatic")
     assert local.event_types()[-2:] == ["charge.expired", "payment_intent.canceled"]
-
-
-def test_price_that_was_never_used_is_deleted_and_its_product_after_it(local: Local) -> None:
-    unused, used = local.price(1000), local.price(2000)
-    local.client.subscriptions.create({"customer": local.customer().id, "items": [{"price": used.id}]})
-    refused = local.http.post(f"{local.url}/_control/prices/{used.id}/delete")
-    assert (refused.status_code, "was used" in refused.text) == (400, True)
-    with pytest.raises(stripe.InvalidRequestError, match="one or more user-created prices"):
-        local.client.products.delete(unused.product)
-    local.control(f"prices/{unused.id}/delete")
-    local.client.products.delete(unused.product)
-    assert local.event_types()[-3:] == ["price.deleted", "plan.deleted", "product.deleted"]
-    plan = local.client.plans.create(
-        {"currency": "usd", "interval": "month", "amount": 5, "product": used.product}
-    )
-    local.client.plans.delete(plan.id)
-    assert local.event_types()[-2:] == ["price.deleted", "plan.deleted"]

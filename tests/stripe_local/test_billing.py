@@ -463,3 +463,44 @@ def test_ending_a_trial_now_bills_or_pauses(local: Local) -> None:
     poor = _subscribe(local, local.customer(None), price, trial_period_days=10, trial_settings=settings)
     assert local.client.subscriptions.update(poor.id, {"trial_end": "now"}).status == "paused"
     assert len(local.events("customer.subscription.paused")) == 1
+
+
+def test_price_described_in_place_can_be_bought_at_checkout_added_and_scheduled(local: Local) -> None:
+    product = local.client.products.create({"name": "Pro"}).id
+    described = {
+        "currency": "usd",
+        "product": product,
+        "recurring": {"interval": "month"},
+        "unit_amount": 700,
+    }
+    items = [{"price_data": described, "quantity": 1}]
+    session = local.client.checkout.sessions.create(
+        {"mode": "subscription", "line_items": items, "success_url": "http://127.0.0.1/ok"}
+    )
+    bought = local.control(f"checkout_sessions/{session.id}/complete")
+    assert (bought["amount_total"], bought["payment_status"]) == (700, "paid")
+    customer = bought["customer"]
+    changed = local.client.subscriptions.update(bought["subscription"], {"items": items})
+    assert [item.price.unit_amount for item in changed["items"].data] == [700, 700]
+    schedule = local.client.subscription_schedules.create(
+        {"customer": customer, "start_date": "now", "phases": [{"items": items}]}
+    )
+    started = local.client.subscriptions.retrieve(schedule.subscription)
+    assert started["items"].data[0].price.unit_amount == 700
+
+
+def test_price_that_was_never_used_is_deleted_and_its_product_after_it(local: Local) -> None:
+    unused, used = local.price(1000), local.price(2000)
+    local.client.subscriptions.create({"customer": local.customer().id, "items": [{"price": used.id}]})
+    refused = local.http.post(f"{local.url}/_control/prices/{used.id}/delete")
+    assert (refused.status_code, "was used" in refused.text) == (400, True)
+    with pytest.raises(stripe.InvalidRequestError, match="one or more user-created prices"):
+        local.client.products.delete(unused.product)
+    local.control(f"prices/{unused.id}/delete")
+    local.client.products.delete(unused.product)
+    assert local.event_types()[-3:] == ["price.deleted", "plan.deleted", "product.deleted"]
+    plan = local.client.plans.create(
+        {"currency": "usd", "interval": "month", "amount": 5, "product": used.product}
+    )
+    local.client.plans.delete(plan.id)
+    assert local.event_types()[-2:] == ["price.deleted", "plan.deleted"]

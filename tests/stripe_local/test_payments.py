@@ -173,6 +173,21 @@ def test_the_magic_evidence_decides_a_dispute(local: Local, evidence: str, statu
     assert bool(local.events("charge.dispute.funds_reinstated")) == (status == "won")
 
 
+def test_what_a_won_dispute_returns_is_pending_until_it_is_available(local: Local) -> None:
+    paid = _pay(local, "pm_card_createDispute")
+    (dispute,) = local.client.disputes.list({"payment_intent": paid.id}).data
+    local.client.disputes.update(dispute.id, {"evidence": {"uncategorized_text": "winning_evidence"}})
+
+    def shown() -> list[tuple[str, str]]:
+        moved = local.client.disputes.retrieve(dispute.id).balance_transactions
+        assert [local.client.balance_transactions.retrieve(one.id) for one in moved] == moved
+        return [(one.reporting_category, one.status) for one in moved]
+
+    assert shown() == [("dispute", "available"), ("dispute_reversal", "pending")]
+    local.world.pretended_time = local.world.wall_time() + 2 * 86_400
+    assert shown() == [("dispute", "available"), ("dispute_reversal", "available")]
+
+
 def test_an_inquiry_moves_no_money_until_it_escalates(local: Local) -> None:
     paid = _pay(local, "pm_card_createDisputeInquiry")
     (inquiry,) = local.client.disputes.list({"payment_intent": paid.id}).data

@@ -112,6 +112,57 @@ def test_one_time_prices_go_on_the_next_invoice(local: Local, clock: str) -> Non
         local.client.subscriptions.update(created.id, {"add_invoice_items": [{"price": plan.id}]})
 
 
+def test_change_that_is_never_paid_lets_nothing_of_others_be_credited_twice(
+    local: Local, clock: str, sub: Any
+) -> None:
+    other = local.client.subscriptions.create(
+        {"customer": local.customer(test_clock=clock).id, "items": [{"price": local.price(500).id}]}
+    )
+    (item,) = other["items"].data
+    local.client.subscription_items.update(item.id, {"quantity": 0})
+    _pay_with(local, sub.customer, "pm_card_chargeCustomerFail")
+    _upgrade(local, sub, local.price(3000))
+    local.advance(clock, START + 24 * HOUR)
+    assert "customer.subscription.pending_update_expired" in local.event_types()
+    local.client.subscriptions.cancel(other.id, {"prorate": True})
+    credited = local.client.invoice_items.list({"customer": other.customer}).data
+    assert [one.amount for one in credited] == [-500]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        pytest.param({"default_tax_rates": ["txr_none"]}, id="a setting"),
+        pytest.param({"trial_end": START - 1}, id="a trial that ends in the past"),
+        pytest.param(
+            {"payment_behavior": "pending_if_incomplete", "description": "x"}, id="what cannot wait"
+        ),
+        pytest.param(
+            {"payment_behavior": "pending_if_incomplete", "trial_end": START - 1}, id="a change that waits"
+        ),
+    ],
+)
+def test_refused_update_changes_nothing(local: Local, sub: Any, refused: dict[str, Any]) -> None:
+    (item,) = sub["items"].data
+    order = {
+        "add_invoice_items": [{"price": local.price(300, None).id}],
+        "items": [{"id": item.id, "quantity": 2}],
+    }
+    with pytest.raises(stripe.InvalidRequestError):
+        local.client.subscriptions.update(sub.id, order | refused)
+    assert local.client.subscription_items.retrieve(item.id).quantity == 1
+    assert local.client.invoice_items.list({"customer": sub.customer}).data == []
+    assert "invoiceitem.created" not in local.event_types()
+
+
+def test_one_time_item_of_a_change_that_waits_is_on_its_invoice(local: Local, sub: Any) -> None:
+    _pay_with(local, sub.customer, "pm_card_chargeCustomerFail")
+    waiting = _upgrade(
+        local, sub, local.price(3000), add_invoice_items=[{"price": local.price(300, None).id}]
+    )
+    assert sorted(line.amount for line in waiting.latest_invoice.lines.data) == [-1000, 300, 3000]
+
+
 @pytest.mark.parametrize(
     ("config", "first"),
     [

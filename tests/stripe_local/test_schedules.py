@@ -141,6 +141,14 @@ def test_schedule_is_released_and_canceled(
         local.client.subscription_schedules.release(schedule.id)
 
 
+def test_phase_of_more_than_1095_intervals_is_refused(local: Local, clock: str) -> None:
+    items = [{"price": local.price(2000).id}]
+    phase = {"items": items, "duration": {"interval": "year", "interval_count": 9_999}}
+    order = {"customer": local.customer(test_clock=clock).id, "start_date": "now", "phases": [phase]}
+    with pytest.raises(stripe.InvalidRequestError, match="between 1 and 1095"):
+        local.client.subscription_schedules.create(order)
+
+
 def test_schedule_of_a_subscription_that_nobody_pays_is_aborted(local: Local, clock: str) -> None:
     customer, price = local.customer("pm_card_chargeCustomerFail", test_clock=clock), local.price(2000)
     schedule = local.client.subscription_schedules.create(

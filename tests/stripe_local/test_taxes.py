@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import stripe
 
-from tests.stripe_local.conftest import Local
+from stripe_local.errors import invalid
+from stripe_local.resources import collection
+from tests.stripe_local.conftest import Local, until
 
 BERLIN = {"country": "DE", "city": "Berlin"}
 
@@ -53,6 +55,7 @@ def test_rate_of_an_item_goes_before_that_of_its_subscription_and_discounts_befo
     assert (sub.latest_invoice.subtotal, sub.latest_invoice.total) == (3000, 1700)
     with pytest.raises(stripe.InvalidRequestError, match="No such tax rate"):
         _subscribe(local, customer, price, default_tax_rates=["txr_none"])
+    assert [one.id for one in local.client.subscriptions.list().data] == [sub.id]
 
 
 def test_automatic_tax_goes_by_the_customers_country_and_says_where_it_cannot(local: Local) -> None:
@@ -117,6 +120,18 @@ def test_renewal_whose_customer_moved_nowhere_is_not_finalized(local: Local) -> 
     assert (paid.status, paid.total, sub.latest_invoice.total) == ("paid", 1190, 1190)
 
 
+def test_error_after_finalization_is_not_hidden(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = local.client.test_helpers.test_clocks.create({"frozen_time": 1_800_000_000}).id
+    _subscribe(local, local.customer(test_clock=clock), local.price(1000))
+
+    def fail(*_: Any) -> None:
+        raise invalid("The collection failed.")
+
+    monkeypatch.setattr(collection, "advance", fail)
+    local.client.test_helpers.test_clocks.advance(clock, {"frozen_time": 1_800_000_000 + 32 * 86_400})
+    until(lambda: local.client.test_helpers.test_clocks.retrieve(clock).status == "internal_failure")
+
+
 def test_checkout_asks_where_the_payer_is_and_adds_the_tax(local: Local) -> None:
     pack = local.price(1000, None)
     order: dict[str, Any] = {
@@ -149,6 +164,24 @@ def test_checkout_asks_where_the_payer_is_and_adds_the_tax(local: Local) -> None
             | {"customer": local.customer().id}
         )
     assert refused.value.code == "customer_tax_location_invalid"
+
+
+def test_tax_id_typed_in_at_checkout_counts_for_its_own_tax(local: Local) -> None:
+    session = local.client.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "line_items": [{"price": local.price(1000, None).id, "quantity": 1}],
+            "success_url": "http://127.0.0.1/ok",
+            "automatic_tax": {"enabled": True},
+            "tax_id_collection": {"enabled": True},
+        }
+    )
+    path = f"checkout_sessions/{session.id}/complete"
+    vat = {"type": "eu_vat", "value": "DE123456789"}
+    done = local.control(path, {"address": BERLIN, "tax_id": vat})
+    assert (done["amount_total"], done["total_details"]["amount_tax"]) == (1000, 0)
+    assert local.client.payment_intents.retrieve(done["payment_intent"]).amount == 1000
+    assert done["customer_details"]["tax_ids"] == [vat]
 
 
 def test_checkout_of_a_plan_bills_the_tax_of_the_address_that_it_saves(local: Local) -> None:

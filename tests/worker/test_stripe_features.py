@@ -185,23 +185,25 @@ def test_credit_note_on_a_line_takes_that_lines_credits_whatever_tax_the_others_
     assert tale.balance == 150
 
 
-def buy(tale: Tale, price: str, *, address: str = "DE", **chosen: Any) -> Any:
+TAXED = {"automatic_tax": {"enabled": True}, "customer_update": {"address": "auto"}}
+
+
+def buy(tale: Tale, price: str, ordered: dict[str, Any], **chosen: Any) -> Any:
+    """At Checkout, in Germany. `ordered` is for the session, `chosen` what the payer chooses on its page."""
     session = tale.stripe.post(
         "checkout/sessions",
         mode="payment",
         customer=tale.customer,
-        customer_update={"address": "auto"},
-        automatic_tax={"enabled": True},
         line_items=[{"price": price, "quantity": 1}],
         success_url="https://app.example",
+        **ordered,
     )
-    return tale.stripe.control(
-        "checkout_sessions/{identifier}/complete", session["id"], address={"country": address}, **chosen
-    )
+    complete = "checkout_sessions/{identifier}/complete"
+    return tale.stripe.control(complete, session["id"], address={"country": "DE"}, **chosen)
 
 
 def test_pack_with_automatic_tax_gives_its_credits_and_takes_the_refunded_share(tale: Tale) -> None:
-    session = buy(tale, tale.price(1000, None, metadata={"pack_credits": 500}))
+    session = buy(tale, tale.price(1000, None, metadata={"pack_credits": 500}), TAXED)
     assert session["amount_total"] == 1190
     assert tale.balance == 500
     tale.stripe.post("refunds", charge=charge_of(tale), amount=595)
@@ -220,7 +222,7 @@ def test_amount_that_a_buyer_chooses_buys_credits_and_the_tax_on_it_does_not(
         tax_behavior=behavior,
         metadata={"credits_per_unit": 10},
     )["id"]
-    session = buy(tale, price, custom_amount=2000)
+    session = buy(tale, price, TAXED, custom_amount=2000)
     assert session["amount_total"] == total
     assert tale.balance == 200
     tale.stripe.post("refunds", charge=charge_of(tale), amount=total // 2)
@@ -338,16 +340,7 @@ def test_pack_bought_by_bank_debit_comes_with_the_banks_answer(
     tale: Tale, account: str, expected: int
 ) -> None:
     price = tale.price(1000, None, metadata={"pack_credits": 500})
-    session = tale.stripe.post(
-        "checkout/sessions",
-        mode="payment",
-        customer=tale.customer,
-        line_items=[{"price": price, "quantity": 1}],
-        success_url="https://app.example",
-    )
-    done = tale.stripe.control(
-        "checkout_sessions/{identifier}/complete", session["id"], payment_method=f"pm_usBankAccount_{account}"
-    )
+    done = buy(tale, price, {}, payment_method=f"pm_usBankAccount_{account}")
     assert done["payment_status"] == "unpaid"
     assert tale.balance == 0
     tale.wait(5)
@@ -356,15 +349,7 @@ def test_pack_bought_by_bank_debit_comes_with_the_banks_answer(
 
 def test_pack_that_is_authorized_comes_when_it_is_captured_by_what_was_captured(tale: Tale) -> None:
     price = tale.price(1000, None, metadata={"pack_credits": 500})
-    session = tale.stripe.post(
-        "checkout/sessions",
-        mode="payment",
-        customer=tale.customer,
-        line_items=[{"price": price, "quantity": 1}],
-        payment_intent_data={"capture_method": "manual"},
-        success_url="https://app.example",
-    )
-    done = tale.stripe.control("checkout_sessions/{identifier}/complete", session["id"])
+    done = buy(tale, price, {"payment_intent_data": {"capture_method": "manual"}})
     assert tale.balance == 0
     tale.stripe.post(f"payment_intents/{done['payment_intent']}/capture", amount_to_capture=600)
     assert tale.balance == 300
