@@ -74,7 +74,6 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Business:
-    seed: int
     customers: tuple[Customer, ...]
     spans: tuple[Span, ...]
 
@@ -88,7 +87,7 @@ def business(seed: int, days: int, customers: int) -> Business:
         Span(number, start, min(start + SPAN_DAYS * DAY, until), ())
         for number, start in enumerate(range(START, until, SPAN_DAYS * DAY))
     )
-    return Business(seed, people, tuple(_lived(draw, span, people) for span in spans))
+    return Business(people, tuple(_lived(draw, span, people) for span in spans))
 
 
 def _customer(draw: Random, number: int, days: int) -> Customer:
