@@ -6,7 +6,7 @@ queues, holds, and what `till reconcile` finds.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -119,13 +119,12 @@ class Difference:
         return f"{self.what}{'' if self.who is None else f' (customer {self.who})'}: {self.detail}"
 
 
-def settle(site: Site, shop: Shop, between: Callable[[], None] = lambda: None) -> float:
-    """Until nothing is under way any more; how long it took. Raises Stuck."""
+def settle(site: Site, shop: Shop) -> None:
+    """Until nothing is under way any more. Raises Stuck."""
     started = time.monotonic()
     hurried = 0.0
     quiet = 0
     while quiet < 2:
-        between()
         site.mend()
         waiting = _waiting(site, shop)
         # Twice: a job that has ended may have made another one.
@@ -141,7 +140,6 @@ def settle(site: Site, shop: Shop, between: Callable[[], None] = lambda: None) -
             for statement in _HURRY:
                 site.admin(statement)
         time.sleep(POLL_SECONDS)
-    return time.monotonic() - started
 
 
 def _waiting(site: Site, shop: Shop) -> str:
