@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,17 @@ def till(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
-def test_nothing_differs_under_faults(till: Till, seed: int, happened: Counter[str]) -> None:
+def test_nothing_differs_under_faults(
+    till: Till, seed: int, happened: Counter[str], record_property: Callable[[str, object], None]
+) -> None:
     status, told, error = till("--seed", seed, "--days", DAYS, "--customers", CUSTOMERS)
     assert status == 0, error
     assert told["differences"] == []
     assert told["moments"][-1]["day"] == DAYS
     assert told["acts"]["join"] == CUSTOMERS
     happened.update(told["faults"])
-    print(f"seed {seed}: {told['seconds']} s, {sum(told['faults'].values())} faults")
+    faults = sum(told["faults"].values())
+    record_property("printed", f"simulated seed {seed}: {told['seconds']} s, {faults} faults")
 
 
 def test_every_fault_happened(happened: Counter[str]) -> None:
