@@ -5,9 +5,11 @@ Three seeds in the suite, twenty in `make chaos`. `SEEDS=500 make chaos` runs mo
 
 import json
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import psycopg
 import pytest
 
 from cli.main import main
-from simulator import site
+from simulator import run, site
 from simulator.faults import NAMES
+from simulator.report import PLANS
 from tests.cli import Till as Cli
 
 pytestmark = pytest.mark.slow
@@ -100,12 +103,27 @@ def test_the_oracle_sees_what_the_database_believes(
 
     monkeypatch.setattr(site, "migrate", damaged)
     page = tmp_path / "report.html"
-    wanted = ("--seed", 5, "--days", 15, "--customers", 5)
-    status, told, error = till(*wanted, "--no-faults", "--report", page)
+    plans = tmp_path / "my plans.toml"
+    plans.write_text(PLANS.read_text(encoding="utf-8"), encoding="utf-8")
+    wanted = ("--seed", 5, "--days", 15, "--customers", 5, "--workers", 1, "--no-faults", "--plans", plans)
+    status, told, error = till(*wanted, "--report", page)
     assert status == 1
     assert {each["what"] for each in told["differences"]} >= {"credits"}
-    assert "Repeat it: till simulate --seed 5 --days 15 --customers 5 --workers 2 --no-faults" in error
-    assert "the oracle" in page.read_text(encoding="utf-8")
+    written = unescape(page.read_text(encoding="utf-8"))
+    assert "the oracle" in written
+    command = shlex.join(["till", "simulate", *map(str, wanted)])
+    for text in (error, written):
+        assert f"Repeat it: {command}" in text
+
+
+def test_a_worker_that_does_not_start_says_why(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "STARTED_SECONDS", 5)
+    monkeypatch.setattr(site, "KEY", "sk_live_refused_here")
+    status, told, _ = till("--days", 1, "--customers", 1, "--workers", 1)
+    assert status == 1
+    [stuck] = told["differences"]
+    assert stuck["what"] == "stuck"
+    assert "STRIPE_API_BASE is set with a live key" in stuck["detail"]
 
 
 def test_the_business_is_the_same_with_and_without_faults(till: Till, tmp_path: Path) -> None:
