@@ -1,11 +1,14 @@
 """An act of the business → what happens in the local Stripe and in the app. What Stripe refuses does not happen."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
+
+import psycopg
 
 from simulator.business import Act, Customer
 from simulator.oracle.credits import Spend
@@ -17,11 +20,17 @@ from stripe_local.store import Object
 CARD, FAILING_CARD = "pm_card_visa", "pm_card_chargeCustomerFail"
 OVER = ("canceled", "incomplete_expired")
 RUNNING = ("active", "trialing", "past_due")
+# For so long an adversary waits for credits to arrive.
+PATIENCE_SECONDS = 0.3
+# An adversary's acts after which the last payment is still the last act of the subscription.
+_LEAVE_PAYMENT = {"spend_all", "get_refund", "dispute_last", "warn_of_last"}
+_AVAILABLE: LiteralString = "select available from public.credit_balance where account_id = %s"
+_SPEND: LiteralString = "select billing.spend_credits(%s, %s, %s)"
 
 
 @dataclass
 class Account:
-    """A customer's account in the app. `spends`: what it spent, for the oracle."""
+    """A customer's account in the app. `spends`: what it spent, for the oracle; `spent`: what an adversary spent."""
 
     customer: Customer
     stripe_id: str
@@ -29,6 +38,14 @@ class Account:
     users: list[UUID]
     is_linked: bool = False
     spends: list[Spend] = field(default_factory=list[Spend])
+    spent: int = 0
+    # What an adversary has just paid for a subscription, and done nothing with it since.
+    last_charge: str | None = None
+
+
+def is_plan(price: Object) -> bool:
+    """A price by time, and not by what was used."""
+    return bool(price.get("recurring")) and price["recurring"].get("usage_type") != "metered"
 
 
 class Actions:
@@ -47,15 +64,15 @@ class Actions:
         self._warned: set[str] = set()
         store = shop.world.store
         prices = [price for price in store.all("price") if price.get("active", True)]
-        self.plans = [
-            p for p in prices if p.get("recurring") and p["recurring"].get("usage_type") != "metered"
-        ]
+        self.plans = [price for price in prices if is_plan(price)]
         self.packs = [p for p in prices if not p.get("recurring") and not p.get("custom_unit_amount")]
         self.chosen = [p for p in prices if p.get("custom_unit_amount")]
 
     def act(self, act: Act) -> None:
         """Do it at its time, which is now."""
         draw = Random(act.seed)  # noqa: S311 - a life, not a secret
+        if act.what not in _LEAVE_PAYMENT and act.customer.number in self.accounts:
+            self.accounts[act.customer.number].last_charge = None
         try:
             self._acts()[act.what](act.customer, draw)
             self._done[act.what] += 1
@@ -85,6 +102,11 @@ class Actions:
             "decide": self._decide,
             "pause": self._pause,
             "resume": self._resume,
+            "check_out": self._pay_full_price,
+            "spend_all": self._spend_all,
+            "get_refund": self._get_refund,
+            "dispute_last": self._dispute_last,
+            "warn_of_last": self._warn_of_last,
         }
 
     # Who is who
@@ -352,3 +374,69 @@ class Actions:
         for subscription in self._own(customer, "subscription"):
             if subscription["status"] not in OVER:
                 self._shop.post(f"subscriptions/{subscription['id']}", default_payment_method=method)
+
+    # What an adversary does besides. Money is returned only of what was paid just now, and what it paid for ends with
+    # it: a merchant who returns money for time that Stripe has credited already gives it away.
+
+    def _pay_full_price(self, customer: Customer, draw: Random) -> None:
+        if any(each["status"] not in OVER for each in self._own(customer, "subscription")):
+            raise Refused("there is a subscription")
+        if not self.plans:
+            raise Refused("there is no plan")
+        plan = draw.choice(self.plans)
+        order: dict[str, Any] = {
+            "customer": self._id(customer),
+            "items": [{"price": plan["id"], "quantity": draw.choice([1, 1, 3])}],
+        }
+        days = int(plan["metadata"].get("trial_days", "0"))
+        if days and draw.random() < 0.3:
+            order["trial_period_days"] = days
+        self._shop.post("subscriptions", **order)
+        paid = [each for each in self._own(customer, "charge") if each["status"] == "succeeded"]
+        if paid and paid[-1]["created"] == self._shop.now:
+            self.accounts[customer.number].last_charge = paid[-1]["id"]
+
+    def _spend_all(self, customer: Customer, draw: Random) -> None:
+        account = self.accounts[customer.number]
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (amount := self._site.value(_AVAILABLE, account.account_id) or 0) <= 0:
+            if time.monotonic() > deadline:
+                raise Refused("there is nothing to spend")
+            time.sleep(0.02)
+        try:
+            self._site.query(_SPEND, account.account_id, amount, f"{customer.number}-{self._shop.now}-all")
+        except psycopg.Error as error:
+            if not (error.sqlstate or "").startswith("TB"):
+                raise
+            raise Refused("the credits are no longer there") from error
+        account.spent += amount
+
+    def _return_last(self, customer: Customer, draw: Random) -> Object:
+        """The last payment, which is made now if there was none; its subscription ends."""
+        account = self.accounts[customer.number]
+        if account.last_charge is None:
+            self._end_all(customer)
+            self._pay_full_price(customer, draw)
+        last, account.last_charge = account.last_charge, None
+        charges = [each for each in self._own(customer, "charge") if each["status"] == "succeeded"]
+        if not charges or charges[-1]["id"] != last:
+            raise Refused("nothing was just paid")
+        self._end_all(customer)
+        return charges[-1]
+
+    def _end_all(self, customer: Customer) -> None:
+        for subscription in self._own(customer, "subscription"):
+            if subscription["status"] not in OVER:
+                self._shop.delete(f"subscriptions/{subscription['id']}")
+
+    def _get_refund(self, customer: Customer, draw: Random) -> None:
+        charge = self._return_last(customer, draw)
+        self._shop.post("refunds", charge=charge["id"], amount=charge["amount"] // draw.choice([1, 2]))
+
+    def _dispute_last(self, customer: Customer, draw: Random) -> None:
+        self._shop.control("charges/{identifier}/dispute", self._return_last(customer, draw)["id"])
+
+    def _warn_of_last(self, customer: Customer, draw: Random) -> None:
+        charge = self._return_last(customer, draw)
+        self._warned.add(charge["payment_intent"])
+        self._shop.control("charges/{identifier}/early_fraud_warning", charge["id"])

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import LiteralString
 
-from simulator.actions import Account
+from simulator.actions import Account, is_plan
 from simulator.oracle.credits import Oracle
 from simulator.oracle.ledger import Ledger
+from simulator.oracle.paid_for import paid_for
+from simulator.oracle.price_list import plans_of
 from simulator.oracle.reading import read
 from simulator.shard import Shards
 from simulator.shop import Shop
@@ -98,6 +100,16 @@ left join billing.credit_grants as lots on lots.account_id = balances.account_id
 where balances.account_id = %s
 """
 _CARRIED: LiteralString = "select exists (select from billing.carried_credits where account_id = %s)"
+# What an adversary has, what is carried, and what was spent before its price was returned.
+_OF_ADVERSARY: LiteralString = """
+select
+    credit_balance.balance, balances.carried, coalesce((
+        select sum(shortfall) from billing.credit_revocations as revocations
+        where revocations.account_id = balances.account_id and reason = 'Payment returned to the customer'
+    ), 0)::bigint
+from public.credit_balance join billing.credit_balances as balances using (account_id)
+where balances.account_id = %s
+"""
 _HOLDS: LiteralString = (
     "select account_id, id from billing.credit_holds where status = 'held' and frozen_grant_id is null"
 )
@@ -166,7 +178,10 @@ def judge(
     found += [
         Difference("hold open", str(hold), by_id[who].customer.number) for who, hold in site.query(_HOLDS)
     ]
-    found += _of_oracle(site, shop, shards, accounts)
+    found += _of_oracle(
+        site, shop, shards, [account for account in accounts if not account.customer.is_adversary]
+    )
+    found += _of_adversaries(site, shop, shards, [each for each in accounts if each.customer.is_adversary])
     found += _of_outbox(site)
     found += _of_fraud(site, shop)
     found += [Difference("reconcile", what) for what in missing]
@@ -188,6 +203,23 @@ def _of_oracle(site: Site, shop: Shop, shards: Shards, accounts: list[Account]) 
                     account.customer.number,
                 )
             )
+    return found
+
+
+def _of_adversaries(site: Site, shop: Shop, shards: Shards, accounts: list[Account]) -> list[Difference]:
+    """Who has or spent more credits than the money buys at the best price of the plans.
+
+    They buy no packs. They spend while events are under way, so that the oracle cannot say what there was.
+    """
+    plans = (price for price in shop.world.store.all("price") if is_plan(price))
+    rate = plans_of(plans).best_rate
+    found: list[Difference] = []
+    for account in accounts:
+        for balance, carried, shortfall in site.query(_OF_ADVERSARY, account.account_id):
+            paid = paid_for(shards.shard([account.stripe_id]), shop.now)
+            if exceeded := paid.exceeded(rate, account.spent + balance, carried, shortfall):
+                detail = f"{exceeded} (spent {account.spent}, has {balance}, carried {carried}; {paid})"
+                found.append(Difference("cheap credits", detail, account.customer.number))
     return found
 
 

@@ -23,6 +23,8 @@ def command(wanted: Wanted, plans: Path) -> str:
         words += [f"--{name}", str(getattr(wanted, name))]
     if not wanted.faults:
         words.append("--no-faults")
+    if wanted.adversary:
+        words.append("--adversary")
     if plans != PLANS:
         words += ["--plans", str(plans)]
     return shlex.join(words)
@@ -36,6 +38,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "days": wanted.days,
         "customers": wanted.customers,
         "workers": wanted.workers,
+        "adversary": wanted.adversary,
         "is_sound": outcome.is_sound,
         "differences": [asdict(each) for each in outcome.differences],
         "moments": [asdict(moment) for moment in outcome.moments],

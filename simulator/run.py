@@ -47,6 +47,7 @@ class Wanted:
     customers: int
     workers: int = 2
     faults: bool = True
+    adversary: bool = False
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ class Outcome:
 def simulate(wanted: Wanted, tools: Tools, progress: Callable[[float], None] = lambda day: None) -> Outcome:
     """Run it. Raises LocalStackError if something of the stack does not start."""
     outcome, started = Outcome(wanted), time.monotonic()
-    planned = business(wanted.seed, wanted.days, wanted.customers)
+    planned = business(wanted.seed, wanted.days, wanted.customers, adversary=wanted.adversary)
     with ExitStack() as stack:
         directory = Path(
             stack.enter_context(TemporaryDirectory(prefix="till-simulate-", ignore_cleanup_errors=True))

@@ -33,6 +33,9 @@ def simulate(
     ] = None,
     workers: Annotated[int, typer.Option(help="How many workers run.", min=1, max=8)] = 2,
     no_faults: Annotated[bool, typer.Option("--no-faults", help="Inject no faults.")] = False,
+    adversary: Annotated[
+        bool, typer.Option("--adversary", help="One customer in four looks for credits that nobody pays for.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML page with charts here.", dir_okay=False)
     ] = None,
@@ -49,7 +52,7 @@ def simulate(
     from simulator.run import simulate as run
 
     chosen = plans or PLANS
-    wanted = Wanted(seed, days, customers, workers, faults=not no_faults)
+    wanted = Wanted(seed, days, customers, workers, faults=not no_faults, adversary=adversary)
     with _progress(days) as advance:
         outcome = run(wanted, CommandLine(declared(chosen)), advance)
     if report is not None:

@@ -21,6 +21,7 @@ from simulator import run, site
 from simulator.faults import NAMES
 from simulator.report import PLANS
 from tests.cli import Till as Cli
+from tests.properties.buyer import break_function
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +63,19 @@ def till(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
+def damage(monkeypatch: pytest.MonkeyPatch, work: Callable[[psycopg.Connection[Any]], object]) -> None:
+    """Every database that is made from now on is damaged."""
+    migrate = site.migrate
+
+    def damaged(url: str, directory: Path, *, left_out: Sequence[str] = ()) -> list[str]:
+        applied = migrate(url, directory, left_out=left_out)
+        with psycopg.connect(url) as conn:
+            work(conn)
+        return applied
+
+    monkeypatch.setattr(site, "migrate", damaged)
+
+
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
 def test_nothing_differs_under_faults(
     till: Till, seed: int, happened: Counter[str], record_property: Callable[[str, object], None]
@@ -93,15 +107,7 @@ def happened() -> Counter[str]:
 def test_the_oracle_sees_what_the_database_believes(
     till: Till, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    migrate = site.migrate
-
-    def damaged(url: str, directory: Path, *, left_out: Sequence[str] = ()) -> list[str]:
-        applied = migrate(url, directory, left_out=left_out)
-        with psycopg.connect(url) as conn:
-            conn.execute(ONE_MORE)
-        return applied
-
-    monkeypatch.setattr(site, "migrate", damaged)
+    damage(monkeypatch, lambda conn: conn.execute(ONE_MORE))
     page = tmp_path / "report.html"
     plans = tmp_path / "my plans.toml"
     plans.write_text(PLANS.read_text(encoding="utf-8"), encoding="utf-8")
@@ -124,6 +130,35 @@ def test_a_worker_that_does_not_start_says_why(till: Till, monkeypatch: pytest.M
     [stuck] = told["differences"]
     assert stuck["what"] == "stuck"
     assert "STRIPE_API_BASE is set with a live key" in stuck["detail"]
+
+
+def test_adversaries_find_nothing_under_faults(till: Till) -> None:
+    status, told, error = till("--seed", FIRST, "--days", DAYS, "--customers", CUSTOMERS, "--adversary")
+    assert status == 0, error
+    assert told["adversary"]
+    assert min(told["acts"][name] for name in ("check_out", "spend_all", "switch")) > 0
+
+
+def test_an_adversary_finds_what_is_not_taken_back(
+    till: Till, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Credits that were spent of time that Stripe credited back come off later ones; here they do not."""
+    plans = tmp_path / "plans.toml"
+    plans.write_text(
+        '[products.free]\nname = "Free"\n[plans.free]\nproduct = "free"\nunit_amount = 0\ncurrency = "usd"\n'
+        'interval = "month"\n[products.pro]\nname = "Pro"\n[plans.pro]\nproduct = "pro"\nunit_amount = 2000\n'
+        'currency = "usd"\ninterval = "month"\nmonthly_credits = 1000\n'
+    )
+    is_carried = "if v_carried > 0 then"
+    damage(
+        monkeypatch,
+        lambda conn: break_function(conn, "_less_carried", is_carried, f"v_carried := 0; {is_carried}"),
+    )
+    wanted = ("--seed", 3, "--days", 60, "--customers", 9, "--plans", plans, "--no-faults", "--adversary")
+    status, told, error = till(*wanted)
+    assert status == 1
+    assert "cheap credits" in {each["what"] for each in told["differences"]}
+    assert "--adversary" in error
 
 
 def test_the_business_is_the_same_with_and_without_faults(till: Till, tmp_path: Path) -> None:
