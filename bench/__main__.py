@@ -17,7 +17,7 @@ from rich.table import Table
 from bench.allocate import allocate
 from bench.drain import drain
 from bench.expire import expire
-from bench.measure import Comparison, Place, Row, Suite, measure
+from bench.measure import Place, Row, Suite, measure
 from bench.memory import memory
 from bench.receive import receive
 from bench.spend import spend
@@ -64,18 +64,17 @@ def main() -> None:
         parser.error(f"there is no suite {', '.join(sorted(unknown))}")
     every_row: list[Row] = []
     for major in options.postgres or [chosen_major()]:
-        rows, comparisons = _measure_on(major, options.suites or list(SUITES), options.rounds)
+        rows = _measure_on(major, options.suites or list(SUITES), options.rounds)
         every_row += rows
         # After each version: the second one may take long.
         options.output.write_text(
             json.dumps([asdict(row) for row in every_row], indent=2) + "\n", encoding="utf-8"
         )
-        Console().print(_table(rows, comparisons))
+        Console().print(_table(rows))
 
 
-def _measure_on(major: int, suites: Sequence[str], rounds: int) -> tuple[list[Row], list[Comparison]]:
+def _measure_on(major: int, suites: Sequence[str], rounds: int) -> list[Row]:
     """Measure on a fresh server of that version."""
-    comparisons: list[Comparison] = []
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="tillbase-bench-", ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o711)  # as root the server runs as a user who must pass through
@@ -84,11 +83,10 @@ def _measure_on(major: int, suites: Sequence[str], rounds: int) -> tuple[list[Ro
             place = Place.here(_version(server))
             for suite_name in suites:
                 with SUITES[suite_name](server) as suite:
-                    comparisons += suite.comparisons
                     rows += _run(suite, place, rounds)
         finally:
             server.delete()
-    return rows, comparisons
+    return rows
 
 
 def _version(server: Postgres) -> str:
@@ -109,23 +107,19 @@ def _run(suite: Suite, place: Place, rounds: int) -> list[Row]:
     return rows
 
 
-def _table(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> Table:
+def _table(rows: Sequence[Row]) -> Table:
     title = f"PostgreSQL {rows[0].postgres}: medians, and ratios to a floor measured in the same run"
     table = Table(title=title, title_justify="left", box=SIMPLE)
     for heading in ("", "unit", "value", "floor", "ratio", "wanted", "spread", "n"):
         table.add_column(heading, justify="left" if heading in {"", "unit"} else "right", no_wrap=True)
-    for row, comparison in zip(rows, comparisons, strict=True):
-        limit = "≤" if comparison.less_is_better else "≥"
-        reached = (
-            row.ratio <= comparison.wanted if comparison.less_is_better else row.ratio >= comparison.wanted
-        )
+    for row in rows:
         table.add_row(
             row.name,
             row.unit,
             f"{row.value:,.0f}" if row.value >= 100 else f"{row.value:,.2f}",
             f"{row.floor:,.0f}" if row.floor >= 100 else f"{row.floor:,.2f}",
-            f"[{'green' if reached else 'red'}]{row.ratio:.2f}",
-            f"{limit} {comparison.wanted:.2f}",
+            f"[{'green' if row.is_reached else 'red'}]{row.ratio:.2f}",
+            row.limit,
             f"{row.spread:.0%}",
             str(row.n) if row.size is None else f"{row.n}×{row.size // 1000}k",
         )

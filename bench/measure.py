@@ -29,10 +29,6 @@ class Comparison:
     wanted: float
     size: int | None = None
 
-    @property
-    def less_is_better(self) -> bool:
-        return self.unit in {"ms", "MB"}
-
 
 @dataclass(frozen=True, slots=True)
 class Suite:
@@ -68,6 +64,19 @@ class Row:
     python: str
     deno: str
     machine: str
+
+    @property
+    def less_is_better(self) -> bool:
+        return self.unit in {"ms", "MB"}
+
+    @property
+    def is_reached(self) -> bool:
+        return self.ratio <= self.wanted if self.less_is_better else self.ratio >= self.wanted
+
+    @property
+    def limit(self) -> str:
+        """What is wanted, with its sign."""
+        return f"{'≤' if self.less_is_better else '≥'} {self.wanted:.2f}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""200,000 events through one worker → the memory that it holds then, against what it held after the first few."""
+"""200,000 events → the memory of a process that only drains them, against what it held after the first few."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ COMPARISONS = (Comparison("worker_memory_mib", floor="worker_memory_first", unit
 
 @contextmanager
 def memory(server: Postgres) -> Iterator[Suite]:
-    """The floor is the worker's own memory after 10,000 events: nothing may grow from there."""
+    """The floor is the memory of the same process after 10,000 events: nothing may grow from there."""
     shop = Shop(server, "shop_for_memory", 2 * PAIRS, history(2 * PAIRS), [])
     yield Suite({"worker_memory": lambda: _measure(server, shop)}, COMPARISONS, rounds_max=1)
 

@@ -1,23 +1,22 @@
 """`python -m bench.report`: bench/latest.json → the table and the picture of docs/performance.md."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.__main__ import LATEST
+from bench.measure import Row
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "performance.md"
 PICTURE = DOCS / "pictures" / "performance.svg"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
-LESS_IS_BETTER = {"ms", "MB"}
 
 _WIDTH, _LEFT, _BAR, _LINE = 720, 190, 400, 26
 
 
 def main() -> None:
-    rows: list[dict[str, Any]] = json.loads(LATEST.read_text(encoding="utf-8"))
+    rows = [Row(**row) for row in json.loads(LATEST.read_text(encoding="utf-8"))]
     page = PAGE.read_text(encoding="utf-8")
     head, rest = page.split(BEGIN)
     _, tail = rest.split(END)
@@ -25,24 +24,23 @@ def main() -> None:
     PICTURE.write_text(_picture(rows), encoding="utf-8")
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _table(rows: Sequence[Row]) -> str:
     first = rows[0]
     lines = [
-        f"{first['machine']}; PostgreSQL {first['postgres']}, Python {first['python']}, Deno {first['deno']}.",
+        f"{first.machine}; PostgreSQL {first.postgres}, Python {first.python}, Deno {first.deno}.",
         "",
         "| row | unit | figure | floor | ratio | wanted | |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
-    for row in rows:
-        sign = "≤" if row["unit"] in LESS_IS_BETTER else "≥"
-        lines.append(
-            f"| {row['name']} | {row['unit']} | {_number(row['value'])} | {_number(row['floor'])} "
-            f"| {row['ratio']:.2f} | {sign} {row['wanted']:.2f} | {'reached' if _reached(row) else 'missed'} |"
-        )
+    lines += (
+        f"| {row.name} | {row.unit} | {_number(row.value)} | {_number(row.floor)} "
+        f"| {row.ratio:.2f} | {row.limit} | {'reached' if row.is_reached else 'missed'} |"
+        for row in rows
+    )
     return "\n".join(lines) + "\n"
 
 
-def _picture(rows: Sequence[Mapping[str, Any]]) -> str:
+def _picture(rows: Sequence[Row]) -> str:
     """A bar for each row: how much of what is wanted was reached, where the line is all of it."""
     height = _LINE * (len(rows) + 1)
     line = _LEFT + _BAR / 2
@@ -53,26 +51,18 @@ def _picture(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     for number, row in enumerate(rows):
         top = _LINE * number + _LINE / 2
-        share = (
-            row["wanted"] / row["ratio"] if row["unit"] in LESS_IS_BETTER else row["ratio"] / row["wanted"]
-        )
-        colour = "#2f855a" if _reached(row) else "#c05621"
+        share = row.wanted / row.ratio if row.less_is_better else row.ratio / row.wanted
+        colour = "#2f855a" if row.is_reached else "#c05621"
         width = min(share, 2) * _BAR / 2
         parts.append(
-            f'<text x="{_LEFT - 8}" y="{top + 13}" text-anchor="end">{row["name"]}</text>'
+            f'<text x="{_LEFT - 8}" y="{top + 13}" text-anchor="end">{row.name}</text>'
             f'<rect x="{_LEFT}" y="{top}" width="{width:.0f}" height="18" fill="{colour}"/>'
-            f'<text x="{_LEFT + _BAR + 12}" y="{top + 13}">{row["ratio"]:.2f} of {row["wanted"]:.2f}</text>'
+            f'<text x="{_LEFT + _BAR + 12}" y="{top + 13}">{row.ratio:.2f} of {row.wanted:.2f}</text>'
         )
     parts.append(
         f'<line x1="{line}" y1="0" x2="{line}" y2="{height}" stroke="#1a202c" stroke-dasharray="4 3"/>'
     )
     return "\n".join([*parts, "</svg>"]) + "\n"
-
-
-def _reached(row: Mapping[str, Any]) -> bool:
-    if row["unit"] in LESS_IS_BETTER:
-        return row["ratio"] <= row["wanted"]
-    return row["ratio"] >= row["wanted"]
 
 
 def _number(value: float) -> str:

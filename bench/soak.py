@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -120,7 +121,6 @@ def _soak(rate: int, seconds: int, kill_every: float) -> Outcome:
         )  # fmt: skip
         workers = _Workers(server.url(DATABASE), Path(name) / "worker.log")
         stack.callback(workers.stop)
-        receiver = _child_listening(urlsplit(functions.url).port or 0)
         progress.update(task, description=f"{rate} events a second", total=seconds)
         killing = threading.Thread(target=workers.kill_every, args=(kill_every,), daemon=True)
         killing.start()
@@ -129,7 +129,7 @@ def _soak(rate: int, seconds: int, kill_every: float) -> Outcome:
         def watch(passed: float) -> None:
             progress.update(task, completed=passed)
             if passed > seconds / 10 and not first:
-                first.extend([_mib(workers.steady.pid), _mib(receiver)])
+                first.extend([_mib(workers.steady.pid), _mib(functions.pid)])
 
         _send(f"{functions.url}/stripe-webhook", list(stream(pairs, "evt_soak")), rate, watch)
         workers.calm.set()
@@ -143,7 +143,7 @@ def _soak(rate: int, seconds: int, kill_every: float) -> Outcome:
             ]
         return Outcome(
             rate, seconds, len(workers.killed_at), waits[0], waits[1],
-            (first[0], _mib(workers.steady.pid)), (first[1], _mib(receiver)), os.cpu_count(),
+            (first[0], _mib(workers.steady.pid)), (first[1], _mib(functions.pid)), os.cpu_count(),
         )  # fmt: skip
 
 
@@ -155,14 +155,14 @@ class _Workers:
         self._log = log.open("ab")
         self.steady = self._start()
         self._victim = self._start()
-        self.killed_at: list[str] = []
+        self.killed_at: list[datetime] = []
         self.calm = threading.Event()
 
     def kill_every(self, seconds: float) -> None:
         while not self.calm.wait(seconds or None):
             self._victim.kill()
             self._victim.wait()
-            self.killed_at.append(time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime()))
+            self.killed_at.append(datetime.now(UTC))
             self._victim = self._start()
 
     def stop(self) -> None:
@@ -216,14 +216,6 @@ def _check(conn: psycopg.Connection, pairs: int) -> None:
     months = "select count(*) from billing.credit_grants where source = 'stripe.monthly_allocation'"
     assert conn.execute(months).fetchone() == (3 * pairs,), "a month of each, and one more of half of them"
     assert conn.execute("select * from billing.ledger_discrepancies limit 5").fetchall() == []
-
-
-def _child_listening(port: int) -> int:
-    for child in psutil.Process().children(recursive=True):
-        for found in child.net_connections(kind="tcp"):
-            if found.status == psutil.CONN_LISTEN and found.laddr.port == port:
-                return child.pid
-    raise AssertionError(f"no child listens on {port}")
 
 
 def _mib(pid: int) -> float:

@@ -1,15 +1,9 @@
 """What the simulator needs of the command line: a plan file to Stripe, and what `till reconcile` finds."""
 
-from collections.abc import Generator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psycopg
-import stripe
-from psycopg.rows import dict_row
-
+from cli.database import connect
 from cli.output import CliError
 from cli.plans.catalogue import StripeAccount
 from cli.plans.changes import steps
@@ -21,6 +15,7 @@ from cli.reconcile.apply import apply as bring
 from cli.reconcile.compare import compare
 from cli.reconcile.report import findings_of, of_database, of_stripe
 from cli.reconcile.stripe_lists import StripeLists
+from worker.stripe_api import opened_client
 
 REQUEST_SECONDS = 30
 
@@ -41,33 +36,17 @@ class CommandLine:
 
     def push(self, postgres_url: str, stripe_url: str, key: str) -> None:
         """Bring the file's products and prices to a Stripe that has none, and its operations to the database."""
-        with closing(_connect(postgres_url)) as conn:
+        with connect(postgres_url) as conn:
             push_database(conn, self.declared.model_copy(update={"free_credits": {}}), yes=True)
-        with _client(stripe_url, key) as client:
+        with opened_client(key, stripe_url, REQUEST_SECONDS) as client:
             account = StripeAccount(client)
             take(account, steps(self.declared, account.read_catalogue(lambda _: None)), lambda: None)
 
     def reconcile(self, postgres_url: str, stripe_url: str, key: str) -> list[str]:
         """What `till reconcile --apply` finds, and queues as far as Stripe says it."""
-        with (
-            closing(_connect(postgres_url)) as conn,
-            _client(stripe_url, key) as client,
-        ):
+        with connect(postgres_url) as conn, opened_client(key, stripe_url, REQUEST_SECONDS) as client:
             # A local Stripe has no limit of requests.
             differences = list(compare(conn, StripeLists(client, None), None, lambda _what, _number: None))
             reported = of_stripe(conn, differences)
             bring(conn, [each.difference for each in reported if each.is_mendable])
             return [each.what for each in (*findings_of(reported), *of_database(conn))]
-
-
-def _connect(url: str) -> psycopg.Connection[Any]:
-    return psycopg.Connection[Any].connect(url, autocommit=True, row_factory=dict_row)
-
-
-@contextmanager
-def _client(url: str, key: str) -> Generator[stripe.StripeClient]:
-    http: Any = stripe.RequestsClient(timeout=REQUEST_SECONDS)
-    try:
-        yield stripe.StripeClient(key, base_addresses={"api": url}, http_client=http)
-    finally:
-        http.close()

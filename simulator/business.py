@@ -34,8 +34,27 @@ WEIGHTS = {
     "dispute": 1.0,
     "pause": 0.7,
 }
+# The same for an adversary, who looks for credits that nobody pays for: in bursts, of acts that follow each other soon.
+ADVERSARY_WEIGHTS = {
+    "check_out": 4.0,
+    "switch": 4.0,
+    "seats": 3.0,
+    "cancel": 3.0,
+    "keep": 0.5,
+    "spend_all": 5.0,
+    "get_refund": 2.0,
+    "dispute_last": 1.5,
+    "warn_of_last": 1.5,
+    "fail_card": 1.0,
+    "pause": 0.7,
+}
+BURSTS = (2, 3, 5)
+ACTS_OF_BURST = (2, 3, 5, 8)
+PAUSES_SECONDS = (5, 60, 600, 2 * HOUR)
+# One in so many customers is an adversary, if there are any.
+ONE_IN = 4
 # What ends what another act began.
-ENDS = {"fail_card": "mend_card", "dispute": "decide", "pause": "resume"}
+ENDS = {"fail_card": "mend_card", "dispute": "decide", "dispute_last": "decide", "pause": "resume"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +67,7 @@ class Customer:
     spends: bool
     # Events of an unlinked customer are parked.
     links_after_seconds: int
+    is_adversary: bool = False
 
     @property
     def email(self) -> str:
@@ -74,32 +94,35 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Business:
-    seed: int
     customers: tuple[Customer, ...]
     spans: tuple[Span, ...]
 
 
-def business(seed: int, days: int, customers: int) -> Business:
-    """The same for the same three numbers."""
+def business(seed: int, days: int, customers: int, *, adversary: bool = False) -> Business:
+    """The same for the same arguments."""
     draw = Random(f"business {seed}")  # noqa: S311 - a life, not a secret
     until = START + days * DAY
-    people = tuple(_customer(draw, number, days) for number in range(customers))
+    people = tuple(
+        _customer(draw, number, days, is_adversary=adversary and number % ONE_IN == 0)
+        for number in range(customers)
+    )
     spans = tuple(
         Span(number, start, min(start + SPAN_DAYS * DAY, until), ())
         for number, start in enumerate(range(START, until, SPAN_DAYS * DAY))
     )
-    return Business(seed, people, tuple(_lived(draw, span, people) for span in spans))
+    return Business(people, tuple(_lived(draw, span, people) for span in spans))
 
 
-def _customer(draw: Random, number: int, days: int) -> Customer:
+def _customer(draw: Random, number: int, days: int, *, is_adversary: bool) -> Customer:
     is_first = number % 4 == 0
     return Customer(
         number,
         joins_at=START
         + (HOUR * (1 + number) if is_first else draw.randrange(HOUR, max(days * 2 // 3, 1) * DAY)),
         is_team=draw.random() < 0.2,
-        spends=draw.random() < 0.6,
+        spends=draw.random() < 0.6 and not is_adversary,
         links_after_seconds=draw.choice([0, 0, 0, 2 * HOUR]),
+        is_adversary=is_adversary,
     )
 
 
@@ -122,14 +145,29 @@ def _acts(draw: Random, span: Span, customer: Customer) -> Iterator[Act]:
         if customer.links_after_seconds:
             yield Act(first + customer.links_after_seconds, customer, "link", 0)
         first += 60
-        yield Act(first, customer, "subscribe", draw.randrange(10**9))
+        what = "check_out" if customer.is_adversary else "subscribe"
+        yield Act(first, customer, what, draw.randrange(10**9))
         first += 3 * HOUR
     count = draw.choice([0, 1, 1, 2])
-    if first >= last or not count:
+    if first >= last:
         return
-    names = draw.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)
-    times = sorted(draw.randrange(first, last) for _ in names)
+    if customer.is_adversary:
+        times = sorted(_bursts(draw, first, last))
+        names = draw.choices(list(ADVERSARY_WEIGHTS), list(ADVERSARY_WEIGHTS.values()), k=len(times))
+    else:
+        names = draw.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)
+        times = sorted(draw.randrange(first, last) for _ in names)
     for name, at in zip(names, times, strict=True):
         yield Act(at, customer, name, draw.randrange(10**9))
         if name in ENDS:
             yield Act(draw.randrange(at + 60, last + HOUR), customer, ENDS[name], draw.randrange(10**9))
+
+
+def _bursts(draw: Random, first: int, last: int) -> Iterator[int]:
+    """Moments of acts."""
+    for _ in range(draw.choice(BURSTS)):
+        at = draw.randrange(first, last)
+        for _ in range(draw.choice(ACTS_OF_BURST)):
+            if at < last:
+                yield at
+            at += draw.choice(PAUSES_SECONDS)

@@ -127,7 +127,6 @@ class Injector:
         world = shop.world
         world.faults = CountedFaults(counts)
         self._repairs: list[threading.Thread] = []
-        self._slow = Random(0)  # noqa: S311 - a die for tests
         self._versions: Random | None = None
         queue = world.webhooks.queue
 
@@ -151,9 +150,14 @@ class Injector:
     def before_act(self) -> None:
         """The endpoint's version of the API is another one from time to time."""
         if self._versions is not None and self._versions.random() < 0.3:
-            version = self._versions.choice(VERSIONS)
+            self._set_version(self._versions.choice(VERSIONS))
+
+    def _set_version(self, version: str | None) -> None:
+        def work() -> None:
             for endpoint in self._shop.world.store.all("webhook_endpoint"):
                 endpoint["api_version"] = version
+
+        self._shop.do(work)
 
     def inject(self, fault: Fault) -> None:
         draw = Random(fault.seed)  # noqa: S311 - a die for tests
@@ -230,8 +234,7 @@ class Injector:
         self._repairs.clear()
         self._shop.do(lambda: self._shop.world.faults.set({}))
         self._versions = None
-        for endpoint in self._shop.world.store.all("webhook_endpoint"):
-            endpoint["api_version"] = None
+        self._set_version(None)
         site = self._site
         site.skew_seconds = 0
         site.to_app.disarm()

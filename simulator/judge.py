@@ -6,13 +6,15 @@ queues, holds, and what `till reconcile` finds.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import LiteralString
 
-from simulator.actions import Account
+from simulator.actions import Account, is_plan
 from simulator.oracle.credits import Oracle
 from simulator.oracle.ledger import Ledger
+from simulator.oracle.paid_for import paid_for
+from simulator.oracle.price_list import plans_of
 from simulator.oracle.reading import read
 from simulator.shard import Shards
 from simulator.shop import Shop
@@ -106,6 +108,16 @@ _CARRIED: LiteralString = "select exists (select from billing.carried_credits wh
 _SHORT: LiteralString = (
     "select exists (select from billing.credit_revocations where account_id = %s and shortfall > voided)"
 )
+# What an adversary has, what is carried, and what was spent before its price was returned.
+_OF_ADVERSARY: LiteralString = """
+select
+    credit_balance.balance, balances.carried, coalesce((
+        select sum(shortfall) from billing.credit_revocations as revocations
+        where revocations.account_id = balances.account_id and reason = 'Payment returned to the customer'
+    ), 0)::bigint
+from public.credit_balance join billing.credit_balances as balances using (account_id)
+where balances.account_id = %s
+"""
 _HOLDS: LiteralString = (
     "select account_id, id from billing.credit_holds where status = 'held' and frozen_grant_id is null"
 )
@@ -127,13 +139,12 @@ class Difference:
         return f"{self.what}{'' if self.who is None else f' (customer {self.who})'}: {self.detail}"
 
 
-def settle(site: Site, shop: Shop, between: Callable[[], None] = lambda: None) -> float:
-    """Until nothing is under way any more; how long it took. Raises Stuck."""
+def settle(site: Site, shop: Shop) -> None:
+    """Until nothing is under way any more. Raises Stuck."""
     started = time.monotonic()
     hurried = 0.0
     quiet = 0
     while quiet < 2:
-        between()
         site.mend()
         waiting = _waiting(site, shop)
         # Twice: a job that has ended may have made another one.
@@ -149,7 +160,6 @@ def settle(site: Site, shop: Shop, between: Callable[[], None] = lambda: None) -
             for statement in _HURRY:
                 site.admin(statement)
         time.sleep(POLL_SECONDS)
-    return time.monotonic() - started
 
 
 def _waiting(site: Site, shop: Shop) -> str:
@@ -176,7 +186,10 @@ def judge(
     found += [
         Difference("hold open", str(hold), by_id[who].customer.number) for who, hold in site.query(_HOLDS)
     ]
-    found += _of_oracle(site, shop, shards, accounts)
+    found += _of_oracle(
+        site, shop, shards, [account for account in accounts if not account.customer.is_adversary]
+    )
+    found += _of_adversaries(site, shop, shards, [each for each in accounts if each.customer.is_adversary])
     found += _of_outbox(site)
     found += _of_fraud(site, shop)
     found += [Difference("reconcile", what) for what in missing]
@@ -199,6 +212,23 @@ def _of_oracle(site: Site, shop: Shop, shards: Shards, accounts: list[Account]) 
                     account.customer.number,
                 )
             )
+    return found
+
+
+def _of_adversaries(site: Site, shop: Shop, shards: Shards, accounts: list[Account]) -> list[Difference]:
+    """Who has or spent more credits than the money buys at the best price of the plans.
+
+    They buy no packs. They spend while events are under way, so that the oracle cannot say what there was.
+    """
+    plans = (price for price in shop.world.store.all("price") if is_plan(price))
+    rate = plans_of(plans).best_rate
+    found: list[Difference] = []
+    for account in accounts:
+        for balance, carried, shortfall in site.query(_OF_ADVERSARY, account.account_id):
+            paid = paid_for(shards.shard([account.stripe_id]), shop.now)
+            if exceeded := paid.exceeded(rate, account.spent + balance, carried, shortfall):
+                detail = f"{exceeded} (spent {account.spent}, has {balance}, carried {carried}; {paid})"
+                found.append(Difference("cheap credits", detail, account.customer.number))
     return found
 
 

@@ -1,5 +1,6 @@
 """An outcome → rows for people, a JSON document, and one HTML page with charts that loads nothing."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,10 +8,26 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
-from simulator.run import Moment, Outcome
+from simulator.run import Moment, Outcome, Wanted
 
+# What is sold if no plan file is given.
+PLANS = Path(__file__).with_name("plans.toml")
 WIDTH, HEIGHT = 640, 200
 _CREDITS = (("granted", "granted"), ("spent", "spent"), ("taken_back", "taken back or expired"))
+
+
+def command(wanted: Wanted, plans: Path) -> str:
+    """What repeats it."""
+    words = ["till", "simulate"]
+    for name in ("seed", "days", "customers", "workers"):
+        words += [f"--{name}", str(getattr(wanted, name))]
+    if not wanted.faults:
+        words.append("--no-faults")
+    if wanted.adversary:
+        words.append("--adversary")
+    if plans != PLANS:
+        words += ["--plans", str(plans)]
+    return shlex.join(words)
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
@@ -21,6 +38,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "days": wanted.days,
         "customers": wanted.customers,
         "workers": wanted.workers,
+        "adversary": wanted.adversary,
         "is_sound": outcome.is_sound,
         "differences": [asdict(each) for each in outcome.differences],
         "moments": [asdict(moment) for moment in outcome.moments],
@@ -75,12 +93,13 @@ class Bar:
     percent: float
 
 
-def page(outcome: Outcome, plans: str) -> str:
+def page(outcome: Outcome, plans: Path) -> str:
     """The page."""
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape())
     return environment.get_template("report.html").render(
         outcome=outcome,
-        plans=plans,
+        plans=plans.name,
+        command=command(outcome.wanted, plans),
         figures=figures(outcome),
         charts=list(_charts(outcome.moments)),
         faults=_bars(sorted(outcome.faults.items(), key=lambda each: -each[1])),

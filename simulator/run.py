@@ -47,6 +47,7 @@ class Wanted:
     customers: int
     workers: int = 2
     faults: bool = True
+    adversary: bool = False
 
 
 @dataclass(slots=True)
@@ -69,12 +70,11 @@ class Moment:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it. `acts`: the business's log, the same for each run of a seed."""
+    """What came of it. `done` and `refused` count acts by their names: the same for each run of a seed."""
 
     wanted: Wanted
     moments: list[Moment] = field(default_factory=list[Moment])
     differences: list[Difference] = field(default_factory=list[Difference])
-    acts: list[str] = field(default_factory=list[str])
     done: Counter[str] = field(default_factory=Counter[str])
     refused: Counter[str] = field(default_factory=Counter[str])
     spent: Counter[str] = field(default_factory=Counter[str])
@@ -89,7 +89,7 @@ class Outcome:
 def simulate(wanted: Wanted, tools: Tools, progress: Callable[[float], None] = lambda day: None) -> Outcome:
     """Run it. Raises LocalStackError if something of the stack does not start."""
     outcome, started = Outcome(wanted), time.monotonic()
-    planned = business(wanted.seed, wanted.days, wanted.customers)
+    planned = business(wanted.seed, wanted.days, wanted.customers, adversary=wanted.adversary)
     with ExitStack() as stack:
         directory = Path(
             stack.enter_context(TemporaryDirectory(prefix="till-simulate-", ignore_cleanup_errors=True))
@@ -123,7 +123,7 @@ class _Life:
     outcome: Outcome
 
     def __post_init__(self) -> None:
-        self.actions = Actions(self.shop, self.site, self.shards)
+        self.actions = Actions(self.shop, self.site, self.shards, self.outcome.done, self.outcome.refused)
         self.injector = Injector(self.site, self.shop, self.outcome.faults)
         self._repair: Repair = "replay"
         self._missing: list[str] = []
@@ -143,18 +143,11 @@ class _Life:
                     self.injector.inject(each)
                 progress((self.shop.now - start) / DAY)
             self._until(span.until - HOUR)
-            self._rest()
-            self._judge(span)
+            self._judge(span, self._rest())
             if self.outcome.differences:
                 break
             self._spend(span)
             progress((span.until - start) / DAY)
-        outcome, actions = self.outcome, self.actions
-        outcome.acts, outcome.done, outcome.refused = (
-            actions.told,
-            Counter(actions.done),
-            Counter(actions.refused),
-        )
 
     def _events_of(self, span: Span) -> list[Act | Fault]:
         """Acts and faults, by time."""
@@ -184,11 +177,12 @@ class _Life:
         deadline = time.monotonic() + STARTED_SECONDS
         while self.site.value(_WORKERS) < self.wanted.workers:
             if time.monotonic() > deadline:
-                raise Stuck("the workers did not start: their logs say why")
+                logs = (worker.log_tail() or "it said nothing" for worker in self.site.workers)
+                raise Stuck("\n".join(["the workers did not start", *logs]))
             time.sleep(0.05)
 
-    def _rest(self) -> None:
-        """Faults stop, what was lost is brought, and all comes to rest."""
+    def _rest(self) -> float:
+        """Faults stop, what was lost is brought, and all comes to rest; how many seconds it took."""
         started = time.monotonic()
         self.injector.end()
         settle(self.site, self.shop)
@@ -209,9 +203,9 @@ class _Life:
                 ]
             if not found:
                 break
-        self.drained = time.monotonic() - started
+        return time.monotonic() - started
 
-    def _judge(self, span: Span) -> None:
+    def _judge(self, span: Span, drain_seconds: float) -> None:
         site, shop = self.site, self.shop
         site.set_clock(shop.now)
         accounts = self.actions.accounts.values()
@@ -220,7 +214,7 @@ class _Life:
         [(granted, spent, taken)] = site.query(_COUNTED)
         self.outcome.moments.append(
             Moment(
-                (span.until - start) / 86_400, len(accounts), granted, spent, taken, self.shards.told, self.drained,
+                (span.until - start) / DAY, len(accounts), granted, spent, taken, self.shards.told, drain_seconds,
                 dict(self.outcome.faults),
             )
         )  # fmt: skip

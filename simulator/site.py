@@ -97,10 +97,7 @@ class Sink:
 class Worker:
     """`python -m worker`, with a proxy on each of its ways. One that is killed is started again by `mend`."""
 
-    def __init__(
-        self, number: int, to_postgres: Proxy, to_stripe: Proxy, url: str, notify: str, log: Path
-    ) -> None:
-        self.number = number
+    def __init__(self, to_postgres: Proxy, to_stripe: Proxy, url: str, notify: str, log: Path) -> None:
         self.to_postgres = to_postgres
         self.to_stripe = to_stripe
         self._log = log
@@ -138,6 +135,10 @@ class Worker:
         """Start it again if it has ended."""
         if not self.running:
             self._process = self._start()
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of its output."""
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
     def stop(self) -> None:
         self._process.terminate()
@@ -224,7 +225,7 @@ class Site:
             self._exit.callback(to_postgres.close)
             url = self._url_by(to_postgres)
             log = self.directory / f"worker-{number + 1}.log"
-            worker = Worker(number, to_postgres, to_stripe, url, " ".join(self.sink.urls), log)
+            worker = Worker(to_postgres, to_stripe, url, " ".join(self.sink.urls), log)
             self.workers.append(worker)
             self._exit.callback(worker.stop)
 

@@ -299,6 +299,10 @@ def pytest_runtest_teardown() -> Generator[None]:
     """No test and no fixture leaves a variable behind, because the programs of later tests would inherit it."""
     yield
     left = {name for name, _ in os.environ.items() ^ _environment.items() if not name.startswith("PYTEST_")}
+    for name in left:  # only this test fails
+        os.environ.pop(name, None)
+        if name in _environment:
+            os.environ[name] = _environment[name]
     assert not left, f"left in the environment: {', '.join(sorted(left))}"
 
 

@@ -33,6 +33,9 @@ def simulate(
     ] = None,
     workers: Annotated[int, typer.Option(help="How many workers run.", min=1, max=8)] = 2,
     no_faults: Annotated[bool, typer.Option("--no-faults", help="Inject no faults.")] = False,
+    adversary: Annotated[
+        bool, typer.Option("--adversary", help="One customer in four looks for credits that nobody pays for.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML page with charts here.", dir_okay=False)
     ] = None,
@@ -43,18 +46,17 @@ def simulate(
     Starts a Postgres, a receiver, workers and a local Stripe of its own, and touches nothing else.
     An independent calculation says what each account must have. Exits 1 if something differs.
     """
-    import simulator
     from cli.simulation import CommandLine, declared
-    from simulator.report import document, page
+    from simulator.report import PLANS, document, page
     from simulator.run import Wanted
     from simulator.run import simulate as run
 
-    chosen = plans or Path(simulator.__file__).with_name("plans.toml")
-    wanted = Wanted(seed, days, customers, workers, faults=not no_faults)
+    chosen = plans or PLANS
+    wanted = Wanted(seed, days, customers, workers, faults=not no_faults, adversary=adversary)
     with _progress(days) as advance:
         outcome = run(wanted, CommandLine(declared(chosen)), advance)
     if report is not None:
-        report.write_text(page(outcome, chosen.name), encoding="utf-8")
+        report.write_text(page(outcome, chosen), encoding="utf-8")
     if as_json:
         print_json(document(outcome))
     else:
@@ -62,7 +64,7 @@ def simulate(
     if report is not None:
         err.print(f"written: {report}", style="dim", highlight=False, soft_wrap=True)
     if not outcome.is_sound:
-        _say_what_differs(outcome, plans)
+        _say_what_differs(outcome, chosen)
         raise typer.Exit(1)
 
 
@@ -91,20 +93,19 @@ def _print(outcome: "Outcome") -> None:
         )
 
 
-def _say_what_differs(outcome: "Outcome", plans: Path | None) -> None:
-    wanted, found = outcome.wanted, outcome.differences
+def _say_what_differs(outcome: "Outcome", plans: Path) -> None:
+    from simulator.report import command
+
+    found = outcome.differences
     for each in found[:SHOWN_MAX]:
         err.print(escape(str(each)), highlight=False, soft_wrap=True)
     if len(found) > SHOWN_MAX:
         err.print(
             f"and {len(found) - SHOWN_MAX:,} more: --json has all of them", style="dim", highlight=False
         )
-    options = f"--seed {wanted.seed} --days {wanted.days} --customers {wanted.customers}"
-    options += f" --workers {wanted.workers}" + ("" if wanted.faults else " --no-faults")
-    options += "" if plans is None else f" --plans {plans}"
     err.print(
         f"[bold red]error:[/] {counted(len(found), 'difference')}. Repeat it: "
-        f"{escape(f'till simulate {options}')}",
+        f"{escape(command(outcome.wanted, plans))}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 

@@ -35,7 +35,6 @@ class Share:
     at_once: bool
     # A give-back waits where the line that it credits waits.
     known_at: int
-    granted_by: Invoice
     # Since when the line that adds, or that is credited, adds time.
     granted_from: int
 
@@ -193,7 +192,6 @@ class Worth:
                     gives_back=gives_back,
                     at_once=at_once,
                     known_at=paid.invoice.paid_at,
-                    granted_by=granted.invoice,
                     granted_from=granted.line.start,
                 )
             is_first = False

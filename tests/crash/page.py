@@ -22,8 +22,8 @@ transaction is a point too: what it did must be gone.
 After each kill the process is started again. When nothing is left to do, the ledger and the paid credits have no
 discrepancies, the queues are empty, and every charge, refund, invoice item, message and credit is there once. The
 tests find the points themselves: a new statement or request is a new point, and the tests fail until it has been
-killed there and `make snapshots` has listed it here. `make chaos` also kills at each point alone, at every one of its
-occurrences.
+killed there and `make snapshots` has listed it here. `make chaos` also kills at each point alone: the first time it is
+reached, or the second (`CRASH_TIMES=3 make chaos`: or the third).
 """
 
 

@@ -42,7 +42,6 @@ class Run:
     log: Path
     local: Local | None = None
     environment: dict[str, str] = field(default_factory=dict[str, str])
-    starts: int = 0
     _told: int = 0
 
     def until_done(self, is_done: Callable[[], bool] = lambda: True) -> None:
@@ -51,7 +50,6 @@ class Run:
         with self._served() as environment:
             while True:
                 worker = start_worker(environment, self.log)
-                self.starts += 1
                 self.points.arm(worker.pid or 0)
                 try:
                     if self._watch(worker, is_done):

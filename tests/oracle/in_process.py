@@ -7,6 +7,7 @@ from urllib.parse import urlencode, urlsplit
 
 import stripe
 
+from simulator.shop import flat
 from stripe_local.api import Api, Request
 from stripe_local.control import ACTS
 from stripe_local.resources.account import run_until
@@ -43,7 +44,7 @@ class Stripe:
         return self.call("delete", path, parameters)
 
     def call(self, method: str, path: str, parameters: dict[str, Any]) -> Any:
-        answer = self.answer(method, f"/v1/{path}", urlencode(list(_flat(parameters))))
+        answer = self.answer(method, f"/v1/{path}", urlencode(list(flat(parameters))))
         body = json.loads(answer[0])
         if answer[1] != 200:
             raise Refused(f"{method} {path}: {body['error']['message']}")
@@ -102,18 +103,3 @@ class _Access(StripeAccess):
     def __init__(self, local: Stripe) -> None:
         super().__init__(KEY, None)
         self.client = stripe.StripeClient(KEY, http_client=_Http(local))
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Parameters as Stripe's clients write them into a form."""
-    if isinstance(value, dict):
-        return [
-            pair
-            for key, element in value.items()
-            for pair in _flat(element, f"{name}[{key}]" if name else str(key))
-        ]
-    if isinstance(value, list | tuple):
-        return [pair for number, element in enumerate(value) for pair in _flat(element, f"{name}[{number}]")]
-    if isinstance(value, bool):
-        return [(name, "true" if value else "false")]
-    return [(name, str(value))]

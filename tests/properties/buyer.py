@@ -16,12 +16,13 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from simulator.oracle.facts import DAY, User
+from simulator.oracle.paid_for import PaidFor, paid_for
+from simulator.oracle.price_list import PriceList
 from stripe_local.store import Object
 from tests.databases import Databases
 from tests.oracle.in_process import Refused, Stripe
 from tests.oracle.test_lives_agree import Project
-from tests.properties.paid_for import PaidFor, paid_for
-from tests.properties.price_lists import Offers, PriceList, put_on_sale
+from tests.properties.price_lists import Offers, put_on_sale
 from tests.sql.calls import call
 from tests.sql.steps import body, bring
 from tests.support import account_of, create_user

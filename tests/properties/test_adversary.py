@@ -26,9 +26,9 @@ from hypothesis.stateful import (
 
 from devstack.scaffold import DefaultGrants
 from simulator.oracle.facts import DAY, FreeRule
+from simulator.oracle.price_list import SEATS_MAX, Code, Pack, Plan, PriceList
 from tests.databases import Databases
 from tests.properties.buyer import BEHAVIORS, Buyer, Market, Minted
-from tests.properties.price_lists import SEATS_MAX, Code, Pack, Plan, PriceList
 
 pytestmark = pytest.mark.slow
 

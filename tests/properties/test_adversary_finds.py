@@ -16,9 +16,9 @@ import pytest
 
 from devstack.scaffold import DefaultGrants
 from simulator.oracle.facts import DAY
+from simulator.oracle.price_list import Code, Pack, Plan, PriceList
 from tests.databases import Databases
 from tests.properties.buyer import Buyer, Market, Minted
-from tests.properties.price_lists import Code, Pack, Plan, PriceList
 from tests.properties.test_adversary import WEEKLY, WELCOME, play
 
 BIRTHDAY = int(datetime(2027, 2, 11, 9, 30, tzinfo=UTC).timestamp())

@@ -11,10 +11,10 @@ from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
+from simulator.shop import flat
 from stripe_local.api import Api, Request
 from stripe_local.control import ACTS
 from stripe_local.world import World
-from tests.oracle.in_process import _flat
 
 DAY = 86_400
 DAYS = 75
@@ -35,7 +35,7 @@ class Business:
         self.draw = Random(self.seed)
 
     def call(self, method: str, path: str, **parameters: Any) -> Any:
-        form = urlencode(list(_flat(parameters)))
+        form = urlencode(list(flat(parameters)))
         answer = self.api.answer(Request(method, f"/v1/{path}", "", form, {"authorization": f"Bearer {KEY}"}))
         body = json.loads(answer.body)
         assert answer.status == 200, body

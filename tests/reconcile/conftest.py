@@ -20,9 +20,9 @@ import stripe
 
 from cli.main import main
 from devstack.scaffold import DefaultGrants
+from simulator.shop import flat
 from stripe_local.world import World
 from tests.databases import Databases
-from tests.oracle.in_process import _flat
 from tests.reconcile.business import KEY, Business
 from tests.reconcile.site import Site
 from tests.stripe_local.conftest import Local, _serve
@@ -50,7 +50,7 @@ class Served(Business):
     local: Local = field(kw_only=True)
 
     def call(self, method: str, path: str, **parameters: Any) -> Any:
-        answer = self.local.call(method, f"/v1/{path}", urlencode(list(_flat(parameters))))
+        answer = self.local.call(method, f"/v1/{path}", urlencode(list(flat(parameters))))
         assert answer.status_code == 200, answer.text
         return answer.json()
 

@@ -1,5 +1,7 @@
 """A seed → the same business and the same faults, each within its span."""
 
+import pytest
+
 from simulator.business import ENDS, SPAN_DAYS, business
 from simulator.faults import RARE, USUAL, plan
 
@@ -17,8 +19,9 @@ def test_a_seed_is_one_plan_of_faults() -> None:
     assert {fault.what for each in plans for fault in each.faults} == {*USUAL, *RARE}
 
 
-def test_the_spans_are_the_days_and_everything_happens_in_its_span() -> None:
-    found = business(3, 40, 30)
+@pytest.mark.parametrize("adversary", [False, True])
+def test_the_spans_are_the_days_and_everything_happens_in_its_span(adversary: bool) -> None:
+    found = business(3, 40, 30, adversary=adversary)
     assert [(span.until - span.start) / 86_400 for span in found.spans] == [SPAN_DAYS, SPAN_DAYS, 10]
     for span in found.spans:
         for each in (*span.acts, *plan(3, span).faults):
@@ -26,8 +29,9 @@ def test_the_spans_are_the_days_and_everything_happens_in_its_span() -> None:
         assert list(span.acts) == sorted(span.acts, key=lambda act: act.at)
 
 
-def test_everybody_joins_first_and_what_must_end_ends_in_the_same_span() -> None:
-    for span in business(5, 365, 50).spans:
+@pytest.mark.parametrize("adversary", [False, True])
+def test_everybody_joins_first_and_what_must_end_ends_in_the_same_span(adversary: bool) -> None:
+    for span in business(5, 365, 50, adversary=adversary).spans:
         for act in span.acts:
             assert act.what in ("join", "link") or act.at > act.customer.joins_at
             if act.what in ENDS:

@@ -5,9 +5,11 @@ Three seeds in the suite, twenty in `make chaos`. `SEEDS=500 make chaos` runs mo
 
 import json
 import os
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,11 @@ import psycopg
 import pytest
 
 from cli.main import main
-from simulator import site
+from simulator import run, site
 from simulator.faults import NAMES
+from simulator.report import PLANS
 from tests.cli import Till as Cli
+from tests.properties.buyer import break_function
 
 pytestmark = pytest.mark.slow
 
@@ -59,15 +63,31 @@ def till(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
+def damage(monkeypatch: pytest.MonkeyPatch, work: Callable[[psycopg.Connection[Any]], object]) -> None:
+    """Every database that is made from now on is damaged."""
+    migrate = site.migrate
+
+    def damaged(url: str, directory: Path, *, left_out: Sequence[str] = ()) -> list[str]:
+        applied = migrate(url, directory, left_out=left_out)
+        with psycopg.connect(url) as conn:
+            work(conn)
+        return applied
+
+    monkeypatch.setattr(site, "migrate", damaged)
+
+
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
-def test_nothing_differs_under_faults(till: Till, seed: int, happened: Counter[str]) -> None:
+def test_nothing_differs_under_faults(
+    till: Till, seed: int, happened: Counter[str], record_property: Callable[[str, object], None]
+) -> None:
     status, told, error = till("--seed", seed, "--days", DAYS, "--customers", CUSTOMERS)
     assert status == 0, error
     assert told["differences"] == []
     assert told["moments"][-1]["day"] == DAYS
     assert told["acts"]["join"] == CUSTOMERS
     happened.update(told["faults"])
-    print(f"seed {seed}: {told['seconds']} s, {sum(told['faults'].values())} faults")
+    faults = sum(told["faults"].values())
+    record_property("printed", f"simulated seed {seed}: {told['seconds']} s, {faults} faults")
 
 
 def test_every_fault_happened(happened: Counter[str]) -> None:
@@ -87,22 +107,58 @@ def happened() -> Counter[str]:
 def test_the_oracle_sees_what_the_database_believes(
     till: Till, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    migrate = site.migrate
-
-    def damaged(url: str, directory: Path, *, left_out: Sequence[str] = ()) -> list[str]:
-        applied = migrate(url, directory, left_out=left_out)
-        with psycopg.connect(url) as conn:
-            conn.execute(ONE_MORE)
-        return applied
-
-    monkeypatch.setattr(site, "migrate", damaged)
+    damage(monkeypatch, lambda conn: conn.execute(ONE_MORE))
     page = tmp_path / "report.html"
-    wanted = ("--seed", 5, "--days", 15, "--customers", 5)
-    status, told, error = till(*wanted, "--no-faults", "--report", page)
+    plans = tmp_path / "my plans.toml"
+    plans.write_text(PLANS.read_text(encoding="utf-8"), encoding="utf-8")
+    wanted = ("--seed", 5, "--days", 15, "--customers", 5, "--workers", 1, "--no-faults", "--plans", plans)
+    status, told, error = till(*wanted, "--report", page)
     assert status == 1
     assert {each["what"] for each in told["differences"]} >= {"credits"}
-    assert "Repeat it: till simulate --seed 5 --days 15 --customers 5 --workers 2 --no-faults" in error
-    assert "the oracle" in page.read_text(encoding="utf-8")
+    written = unescape(page.read_text(encoding="utf-8"))
+    assert "the oracle" in written
+    command = shlex.join(["till", "simulate", *map(str, wanted)])
+    for text in (error, written):
+        assert f"Repeat it: {command}" in text
+
+
+def test_a_worker_that_does_not_start_says_why(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "STARTED_SECONDS", 5)
+    monkeypatch.setattr(site, "KEY", "sk_live_refused_here")
+    status, told, _ = till("--days", 1, "--customers", 1, "--workers", 1)
+    assert status == 1
+    [stuck] = told["differences"]
+    assert stuck["what"] == "stuck"
+    assert "STRIPE_API_BASE is set with a live key" in stuck["detail"]
+
+
+def test_adversaries_find_nothing_under_faults(till: Till) -> None:
+    status, told, error = till("--seed", FIRST, "--days", DAYS, "--customers", CUSTOMERS, "--adversary")
+    assert status == 0, error
+    assert told["adversary"]
+    assert min(told["acts"][name] for name in ("check_out", "spend_all", "switch")) > 0
+
+
+def test_an_adversary_finds_what_is_not_taken_back(
+    till: Till, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Credits that were spent of time that Stripe credited back come off later ones; here they do not."""
+    plans = tmp_path / "plans.toml"
+    plans.write_text(
+        '[products.free]\nname = "Free"\n[plans.free]\nproduct = "free"\nunit_amount = 0\ncurrency = "usd"\n'
+        'interval = "month"\n[products.pro]\nname = "Pro"\n[plans.pro]\nproduct = "pro"\nunit_amount = 2000\n'
+        'currency = "usd"\ninterval = "month"\nmonthly_credits = 1000\n'
+    )
+    is_carried = "if v_carried > 0 then"
+    damage(
+        monkeypatch,
+        lambda conn: break_function(conn, "_less_carried", is_carried, f"v_carried := 0; {is_carried}"),
+    )
+    wanted = ("--seed", 3, "--days", 60, "--customers", 9, "--plans", plans, "--no-faults", "--adversary")
+    status, told, error = till(*wanted)
+    assert status == 1
+    assert "cheap credits" in {each["what"] for each in told["differences"]}
+    assert "--adversary" in error
 
 
 def test_the_business_is_the_same_with_and_without_faults(till: Till, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
     credits <= what the money buys at the best rate of the price list + what is declared to be free + rounding
 
-The money is what was paid by card, less refunds. What lies on a customer's balance at Stripe has bought nothing yet.
-So there are two bounds. Credits that were spent of time that Stripe credited back are carried: until something that
-an invoice pays for gives less for them, they are no more than the balance's price.
+The money is what was paid by card, less refunds and lost disputes. What lies on a customer's balance at Stripe has
+bought nothing yet. So there are two bounds. Credits that were spent of time that Stripe credited back are carried:
+until something that an invoice pays for gives less for them, they are no more than the balance's price.
 
     (kept)   credits - carried <= rate * (card - refunds - balance) + free
     (paid)   credits           <= rate * (card - refunds)           + free
@@ -38,11 +38,10 @@ from fractions import Fraction
 
 from simulator.oracle import free
 from simulator.oracle.facts import DAY, Facts, FreeRule, User, date_of, months_after
-from simulator.oracle.reading import read
+from simulator.oracle.price_list import SHORTEST_MONTH_DAYS
+from simulator.oracle.reading import World, read
 from stripe_local.store import Object
 from stripe_local.values import inside
-from stripe_local.world import World
-from tests.properties.price_lists import SHORTEST_MONTH_DAYS
 
 LONGEST_MONTH = 31 * DAY
 FIRST_MONDAY = 4 * DAY  # 1970-01-05
@@ -81,13 +80,15 @@ class PaidFor:
 
 def paid_for(world: World, now: int, rules: tuple[FreeRule, ...] = (), user: User | None = None) -> PaidFor:
     charges = [charge for charge in world.store.all("charge") if charge["status"] == "succeeded"]
+    lost = [dispute for dispute in world.store.all("dispute") if dispute["status"] == "lost"]
     invoices = [invoice for invoice in world.store.all("invoice") if invoice["status"] == "paid"]
     lines = [line for invoice in invoices for line in _lines(world, invoice)]
     bought = {line.id for line in lines if line.paid > 0}
     given = [line for line in lines if line.paid < 0 and bought.isdisjoint(line.credited)]
     return PaidFor(
         card=sum(charge["amount"] for charge in charges),
-        refunded=sum(charge["amount_refunded"] for charge in charges),
+        refunded=sum(charge["amount_refunded"] for charge in charges)
+        + sum(dispute["amount"] for dispute in lost),
         on_balance=sum(max(0, -customer["balance"]) for customer in world.store.all("customer")),
         given=-sum(line.paid for line in given),
         free=_free_months(world, lines, now)
@@ -97,7 +98,7 @@ def paid_for(world: World, now: int, rules: tuple[FreeRule, ...] = (), user: Use
         + (_free_credits(world, now, rules, user) if user is not None else 0)
         - sum(_least_credits(line) for line in given),
         rounded_prices=sum(1 for line in lines if line.is_change or line.is_discounted),
-        refunds=sum(1 for _ in world.store.all("refund")),
+        refunds=sum(1 for _ in world.store.all("refund")) + len(lost),
     )
 
 
