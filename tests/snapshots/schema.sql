@@ -556,9 +556,6 @@ begin
         ) then
             perform billing._judge_overage(v_balance.account_id);
         end if;
-        if v_subscription.trial_end is not null then
-            perform billing._grant_trial(v_subscription);
-        end if;
         -- Lines that only the subscription can explain.
         v_waiting_ids := array(
             select invoice_lines.stripe_invoice_id from billing.invoice_lines
@@ -572,6 +569,9 @@ begin
             loop
                 v_from := least(v_from, billing._take_in_invoice(v_invoice, v_subscription));
             end loop;
+        end if;
+        if v_subscription.trial_end is not null then
+            perform billing._grant_trial(v_subscription);
         end if;
         if _allocate_subscription.has_new_anchor then
             v_from := least(v_from, billing._count_from_anchors(v_subscription, v_until));
@@ -9087,9 +9087,19 @@ begin
             update billing.invoice_lines set is_waiting = false
             where invoice_lines.stripe_line_id = v_line.stripe_line_id;
         end if;
-        -- A trial is not paid time.
-        continue when v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
-            and v_line.period_start < v_subscription.trial_end;
+        if v_line.amount = 0 and v_line.period_start >= v_subscription.trial_start
+            and v_line.period_start < v_subscription.trial_end then
+            -- A trial is not paid time, but its line names the plan that it started with.
+            insert into billing.trial_items as held (
+                stripe_subscription_id, stripe_subscription_item_id, stripe_price_id, seen_at
+            )
+            values (
+                v_subscription_id, v_line.stripe_subscription_item_id, v_line.stripe_price_id, v_line.period_start
+            )
+            on conflict on constraint trial_items_pkey do update set seen_at = excluded.seen_at
+            where held.seen_at > excluded.seen_at;
+            continue;
+        end if;
 
         select
             coalesce(bool_or(
@@ -9781,21 +9791,18 @@ begin
         window together as (partition by found.stripe_subscription_id, found.moment)
         union all
         select
-            (
-                select min(schedules.stripe_line_id) from billing.credit_schedules as schedules
-                where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id and not schedules.gives_back
-                    and schedules.stripe_subscription_item_id = lots.stripe_subscription_item_id
-            ),
-            lots.stripe_subscription_item_id, null, false, sum(lots.amount)
+            granting.stripe_line_id, lots.stripe_subscription_item_id, null, false, sum(lots.amount)
         from billing.credit_grants as lots
+        cross join lateral (
+            select min(schedules.stripe_line_id) as stripe_line_id, bool_or(schedules.is_free) as is_free
+            from billing.credit_schedules as schedules
+            where schedules.stripe_invoice_id = v_invoice.stripe_invoice_id and not schedules.is_change
+                and schedules.stripe_subscription_item_id = lots.stripe_subscription_item_id
+                and schedules.stripe_price_id = lots.stripe_price_id
+        ) as granting
         where lots.stripe_invoice_id = v_invoice.stripe_invoice_id and lots.key_space = 'stripe'
-            and lots.idempotency_key ^@ 'initial:'
-            and not exists (
-                select from billing.credit_schedules as free
-                where free.stripe_invoice_id = v_invoice.stripe_invoice_id and free.is_free
-                    and free.stripe_subscription_item_id = lots.stripe_subscription_item_id
-            )
-        group by lots.stripe_subscription_item_id
+            and lots.idempotency_key ^@ 'initial:' and granting.is_free is not true
+        group by granting.stripe_line_id, lots.stripe_subscription_item_id
         union all
         select purchases.stripe_line_id, purchases.business_key, null, false, purchases.credits
         from billing.pack_purchases as purchases
