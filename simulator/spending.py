@@ -48,7 +48,7 @@ def spend(site: Site, account: Account, now: int, draw: Random) -> Iterator[str]
                 raise
             continue
         if spent:
-            account.spends.append(Spend(now, spent))
+            account.spends.append(Spend(now, spent, was_allowed=True))
         yield way
 
 

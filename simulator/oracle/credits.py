@@ -137,6 +137,8 @@ class Oracle:
 
     def _spend(self, spend: Spend) -> int | str:
         """The credits that it takes, or why it takes none: too few, the account's cap, then a budget."""
+        if spend.was_allowed:
+            return self._charge(spend, spend.amount)
         work, amount, owes = spend.work, spend.amount, self.overages.limit(spend.at)
         if work is not None:
             amount = work.operation.cost(work.used)

@@ -57,12 +57,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Spend:
-    """Credits of an amount, or those that work costs."""
+    """Credits of an amount, or those that work costs.
+
+    `was_allowed`: it happened, so it counts even where the rules leave less by then, because an event arrived late.
+    """
 
     at: int
     amount: int = 0
     actor: str | None = None
     work: Work | None = None
+    was_allowed: bool = False
 
 
 @dataclass(frozen=True)

@@ -275,6 +275,34 @@ def test_refunds_of_a_year_end_alike_in_every_order(year: Shop, order: tuple[int
         assert abs(found - wanted) <= 1
 
 
+@pytest.mark.parametrize("months", [2, 9])
+def test_refund_that_fails_takes_back_what_it_had_made_up_for(shop: Shop, months: int) -> None:
+    """A refund of a change also returns a part of what the change had credited."""
+    shop.sell("plan", 107)
+    shop.sell("year", 107, interval="year")
+    shop.state(START)
+    shop.bill("in_0", START, of("plan", 1000, START, JULY, "il_0"))
+    change, end = START + 4 * DAY, YEAR_END + 4 * DAY
+    shop.state(
+        change,
+        item(stripe_price_id="price_year", current_period_start=change, current_period_end=end),
+        billing_cycle_anchor=change,
+    )
+    shop.bill(
+        "in_1",
+        change,
+        of("year", 10_000, change, end, "il_1"),
+        credit("plan", -886, change, JULY, credited_line_ids=["il_0"], credited_invoice_id="in_0"),
+    )
+    now = change + months * 31 * DAY
+    shop.go_to(now)
+    before = shop.balance
+    shop.refund("in_1", 1000, now)
+    assert shop.balance > before
+    shop.refund("in_1", 1000, now, status="failed", as_of=now + HOUR)
+    assert shop.balance == before
+
+
 def test_refund_that_fails_brings_later_months_back(year: Shop) -> None:
     year.refund("in_0", 12_000, LATER)
     year.go_to(AUGUST + DAY)
