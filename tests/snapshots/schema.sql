@@ -8148,6 +8148,9 @@ begin
         where not (
             moves.is_waiting and moves.lot_id is null
             or moves.credits = coalesce(moves.lot_amount, 0) and not exists (
+                select from billing.credit_grants as more
+                where more.key_space = 'stripe' and more.idempotency_key = moves.key || '#2'
+            ) and not exists (
                 select from billing.credit_revocations where credit_revocations.business_key = moves.key
             ) and not exists (
                 select from billing.carried_credits where carried_credits.business_key = moves.key
