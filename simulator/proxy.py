@@ -116,6 +116,8 @@ class Proxy:
                 if self._loses_requests:
                     self.lost += 1
                 elif trap is None or trap.when == "after":
+                    if trap is not None and trap.cuts:
+                        client.shutdown(socket.SHUT_WR)  # no answer overtakes the cut
                     target.sendall(chunk)
                 if trap is not None:
                     trap.sprung()

@@ -312,9 +312,8 @@ class Oracle:
                 payer = max((s for s in own if not s.gives_back), key=_bought).invoice
                 self._take_gone(key, -more, mine + [x for x in self._lots_of(payer.id) if x not in mine])
             elif more < 0:
-                self._take_back(
-                    key, -more, self._lots_from(group[0], max(share.slot[0] for share in own), {item})
-                )
+                slot = max(share.slot[0] for share in own)
+                self._take_back(key, -more, self._lots_from(group, slot, {item}, item))
             granted[item] = amount
         more = below - self._below[group]
         self._below[group] = below
@@ -324,18 +323,31 @@ class Oracle:
             keeps = [s for s in shares if s.gives_back and self._keeps(s)]
             if not keeps:
                 own_items = {share.item for share in shares if share.gives_back}
-                self._take_back(key, more, self._lots_from(group[0], cut, own_items))
+                self._take_back(key, more, self._lots_from(group, cut, own_items))
         elif more < 0:
             self.ledger.give_less_reduced(self._bring_back(key, -more), self.now)
 
-    def _lots_from(self, subscription: str, slot: int, items: set[str]) -> list[Lot]:
-        """A subscription's lots of a slot and of later ones, in order; in each slot those of these items first."""
+    def _lots_from(self, group: Group, slot: int, items: set[str], own: str | None = None) -> list[Lot]:
+        """A subscription's lots of a slot and of later ones, in the order in which they are taken from.
+
+        First the item's own of this moment, then what has begun by then, of these items first and the latest first.
+        """
+        subscription, moment = group
         lots = [
             lot
             for lot in self.ledger.lots
             if lot.subscription == subscription and lot.slot >= slot and lot.kind == "monthly"
         ]
-        return sorted(lots, key=lambda lot: (lot.slot, lot.item not in items, -lot.number))
+        return sorted(
+            lots,
+            key=lambda lot: (
+                (lot.item, lot.moment) != (own, moment),
+                lot.moment > moment,
+                lot.item not in items,
+                -lot.moment,
+                -lot.number,
+            ),
+        )
 
     @staticmethod
     def _keeps(share: Share) -> bool:
