@@ -226,6 +226,12 @@ def _work(server: Postgres, name: str, accounts: int) -> Iterator[tuple[str, int
         history_page = "select * from public.credit_history order by id desc limit 50"
         yield "credit_history under RLS, a page", REPEATS, lambda: as_user(some(), history_page)
         yield "credit_history under RLS, the large account", REPEATS, lambda: as_user(1, history_page)
+        of_account = "select * from public.credit_history where account_id = %s order by id desc limit 50"
+        yield (
+            "credit_history of one account, the large account",
+            REPEATS,
+            lambda: as_user(1, of_account, account_id(1)),
+        )
         usage = "select * from public.credit_usage(%s, now() - interval '30 days', now())"
 
         def see_usage(number: int) -> None:

@@ -21861,7 +21861,7 @@ CREATE UNIQUE INDEX credit_revocations_key ON billing.credit_revocations USING b
 
 CREATE INDEX credit_revocations_shortfall ON billing.credit_revocations USING btree (account_id) WHERE ((shortfall > 0) AND (shortfall_policy <> 'allow_negative'::text));
 
-CREATE INDEX credit_schedules_account ON billing.credit_schedules USING btree (account_id, next_slot_at) WHERE ((next_slot_at IS NOT NULL) AND (disarmed_reason IS NULL));
+CREATE INDEX credit_schedules_account ON billing.credit_schedules USING btree (account_id, next_slot_at);
 
 CREATE INDEX credit_schedules_due ON billing.credit_schedules USING btree (next_slot_at) WHERE ((next_slot_at IS NOT NULL) AND (disarmed_reason IS NULL));
 
@@ -21870,8 +21870,6 @@ CREATE INDEX credit_schedules_free ON billing.credit_schedules USING btree (acco
 CREATE INDEX credit_schedules_invoice ON billing.credit_schedules USING btree (stripe_invoice_id);
 
 CREATE INDEX credit_schedules_next ON billing.credit_schedules USING btree (stripe_subscription_id) WHERE (next_slot_at IS NOT NULL);
-
-CREATE INDEX credit_schedules_past ON billing.credit_schedules USING btree (account_id) WHERE (counts_from > '-infinity'::timestamp with time zone);
 
 CREATE INDEX credit_schedules_subscription ON billing.credit_schedules USING btree (stripe_subscription_id, period_end);
 

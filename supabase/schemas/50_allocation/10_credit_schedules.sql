@@ -45,13 +45,11 @@ create table billing.credit_schedules (
 
 create index credit_schedules_due on billing.credit_schedules (next_slot_at)
 where next_slot_at is not null and disarmed_reason is null;
-create index credit_schedules_account on billing.credit_schedules (account_id, next_slot_at)
-where next_slot_at is not null and disarmed_reason is null;
+create index credit_schedules_account on billing.credit_schedules (account_id, next_slot_at);
 create index credit_schedules_subscription on billing.credit_schedules (stripe_subscription_id, period_end);
 create index credit_schedules_next on billing.credit_schedules (stripe_subscription_id) where next_slot_at is not null;
 create index credit_schedules_invoice on billing.credit_schedules (stripe_invoice_id);
 create index credit_schedules_free on billing.credit_schedules (account_id, period_end) where is_free;
-create index credit_schedules_past on billing.credit_schedules (account_id) where counts_from > '-infinity';
 
 alter table billing.credit_schedules enable row level security;
 revoke all on billing.credit_schedules from public, anon, authenticated, service_role;
