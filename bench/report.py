@@ -1,27 +1,55 @@
-"""`python -m bench.report`: bench/latest.json → the table and the picture of docs/performance.md."""
+"""`python -m bench.report`: what was measured → the tables and the picture of docs/performance.md and docs/scale.md.
+
+bench/latest.json is of `python -m bench`, bench/scale.json of `python -m bench.scale`: left out where that was not run.
+"""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from bench import scale
 from bench.__main__ import LATEST
 from bench.measure import Row
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "performance.md"
+SCALE_PAGE = DOCS / "scale.md"
 PICTURE = DOCS / "pictures" / "performance.svg"
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+LARGEST_TABLES = 6
 
 _WIDTH, _LEFT, _BAR, _LINE = 720, 190, 400, 26
 
 
 def main() -> None:
     rows = [Row(**row) for row in json.loads(LATEST.read_text(encoding="utf-8"))]
-    page = PAGE.read_text(encoding="utf-8")
-    head, rest = page.split(BEGIN)
-    _, tail = rest.split(END)
-    PAGE.write_text(f"{head}{BEGIN}{_table(rows)}{END}{tail}", encoding="utf-8")
+    _fill(PAGE, _table(rows))
     PICTURE.write_text(_picture(rows), encoding="utf-8")
+    if scale.LATEST.exists():
+        _fill(SCALE_PAGE, _scale_table(json.loads(scale.LATEST.read_text(encoding="utf-8"))))
+
+
+def _fill(page: Path, figures: str) -> None:
+    head, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    _, tail = rest.split(END)
+    page.write_text(f"{head}{BEGIN}{figures}{END}{tail}", encoding="utf-8")
+
+
+def _scale_table(found: dict[str, Any]) -> str:
+    lines = [
+        f"| milliseconds | {found['small']:,} accounts | {found['large']:,} accounts | times | 1 % take more than |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for each in found["rows"]:
+        row = scale.Row(**each)
+        slowest = "" if row.slowest is None else _number(row.slowest)
+        lines.append(
+            f"| {row.name} | {_number(row.small)} | {_number(row.large)} | {row.growth:.1f} | {slowest} |"
+        )
+    largest = list(found["megabytes"].items())[:LARGEST_TABLES]
+    sizes = ", ".join(f"`{name}` {size / 1024:.1f} GB" for name, size in largest)
+    return "\n".join([*lines, "", f"The largest tables, with their indexes: {sizes}.", ""])
 
 
 def _table(rows: Sequence[Row]) -> str:
