@@ -27,7 +27,7 @@ Overage is credit: what is owed is no more than the highest limit of the list, a
 counts as nothing had until it is repaid, because the balance is below zero by as much.
 
 Not exact, in the merchant's disfavour: a partial discount makes the whole list cheaper (`best_rate`), a part of a
-free month counts by the shortest month, and the price of what is in the future (months of a year) counts as spent.
+free month counts by the shortest month, and the price of months of a year that have not begun counts as spent.
 """
 
 import math
