@@ -18801,7 +18801,7 @@ CREATE FUNCTION billing.tg_credit_terms__allocate() RETURNS trigger
 declare
     v_before billing.credit_terms;
     v_from timestamptz := new.valid_from;
-    v_subscription_id text;
+    v_affected record;
 begin
     select * into v_before from billing.credit_terms
     where credit_terms.stripe_price_id = new.stripe_price_id and credit_terms.valid_from < new.valid_from
@@ -18819,17 +18819,21 @@ begin
     if not found or v_before is not distinct from new then
         return null;
     end if;
-    for v_subscription_id in
-        select distinct schedules.stripe_subscription_id from billing.credit_schedules as schedules
+    for v_affected in
+        select
+            schedules.stripe_subscription_id,
+            least(v_from, min(schedules.period_start) filter (where schedules.is_unpaid)) as from_moment
+        from billing.credit_schedules as schedules
         where schedules.stripe_price_id = new.stripe_price_id and schedules.period_end > v_from
-            -- The first month of a line is granted as soon as it is paid.
+            -- The first month of a line is granted as soon as it is paid, and all months of unpaid time are taken at once.
             and (
-                schedules.period_start >= v_from
+                schedules.period_start >= v_from or schedules.is_unpaid
                 or billing._first_slot(schedules.anchor, v_from) <= billing.current_time()
             )
+        group by schedules.stripe_subscription_id
         order by 1
     loop
-        perform billing._allocate_subscription(v_subscription_id, v_from);
+        perform billing._allocate_subscription(v_affected.stripe_subscription_id, v_affected.from_moment);
     end loop;
     return null;
 end

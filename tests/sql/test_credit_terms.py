@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.sql.calls import Row, fetch, item, sync_price, sync_product
+from tests.sql.calls import Row, discrepancies, fetch, item, sync_price, sync_product
 from tests.sql.shop import (
     AUGUST,
     DAY,
@@ -228,3 +228,37 @@ def test_newest_terms_are_the_plan_s_own(year: Shop) -> None:
     row = fetch(year.admin, "select monthly_credits from billing.plans where stripe_price_id = 'price_plan'")
     assert row == [{"monthly_credits": 250}]
     assert terms(year)[-1] == {"valid_from": JULY + HOUR, "monthly_credits": 250}
+
+
+@pytest.mark.parametrize("is_edited_first", [False, True])
+def test_edit_counts_for_the_later_months_of_unpaid_time_that_is_given_back(
+    shop: Shop, is_edited_first: bool
+) -> None:
+    """They are all taken at once: Stripe has credited the money."""
+    shop.sell("year", 300, interval="year")
+    shop.state(
+        START, item(stripe_price_id="price_year", current_period_start=START, current_period_end=YEAR_END)
+    )
+    shop.bill(
+        "in_0",
+        START,
+        of("year", 12_000, START, YEAR_END, "il_0"),
+        status="open",
+        amount_paid=0,
+        paid_at=None,
+    )
+
+    def edit() -> None:
+        shop.sell("year", 40, interval="year", as_of=NOON + DAY)
+
+    if is_edited_first:
+        edit()
+    shop.bill(
+        "in_1",
+        NOON,
+        credit("year", -11_500, NOON, YEAR_END, credited_line_ids=["il_0"], credited_invoice_id="in_0"),
+    )
+    if not is_edited_first:
+        edit()
+    assert shop.carried == 150 + 11 * 40
+    assert discrepancies(shop.admin) == []
