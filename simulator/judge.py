@@ -108,6 +108,19 @@ _CARRIED: LiteralString = "select exists (select from billing.carried_credits wh
 _SHORT: LiteralString = (
     "select exists (select from billing.credit_revocations where account_id = %s and shortfall > voided)"
 )
+# Whether credits of time that was given back were taken of what began later.
+TAKEN_OF_LATER: LiteralString = """
+select exists (
+    select from billing.credit_revocations as revocations
+    join billing.credit_grants as lots on lots.id = revocations.grant_id
+    where revocations.account_id = %s and revocations.requested > revocations.reinstated + revocations.voided
+        and revocations.reason = 'Time credited back by Stripe'
+        and lots.effective_at > case
+            when revocations.business_key ~ '^(monthly|proration|credited):'
+                then right(revocations.business_key, 20)::timestamptz
+        end
+)
+"""
 # What an adversary has, what is carried, and what was spent before its price was returned.
 _OF_ADVERSARY: LiteralString = """
 select
@@ -237,14 +250,15 @@ def _agrees_together(site: Site, account: Account, oracle: Oracle) -> bool:
 
     What is carried is set against whatever is posted first, which need not be what was first in time, and a cap lapses
     what is left when a month is posted. What returned money lacked is taken of what its payment has granted by the time
-    at which the event arrives. The rules allow all three.
+    at which the event arrives. What was given back is taken of a later month, which lapses later, if its own is posted
+    after that. The rules allow all four.
     """
     expected = oracle.ledger
     is_moved = (
         expected.carried
         or oracle.shortfall
         or any(lot.kept_back for lot in expected.lots)
-        or any(site.value(query, account.account_id) for query in (_CAPPED, _CARRIED, _SHORT))
+        or any(site.value(query, account.account_id) for query in (_CAPPED, _CARRIED, _SHORT, TAKEN_OF_LATER))
     )
     if not is_moved:
         return False

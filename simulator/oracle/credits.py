@@ -85,6 +85,8 @@ class Oracle:
         self._gone: dict[str, int] = defaultdict(int)
         self._taken: dict[str, list[tuple[Lot, int]]] = defaultdict(list)
         self._short: dict[str, list[tuple[Lot, int]]] = defaultdict(list)
+        # What it had been granted less for what is carried, and is carried again.
+        self._again: dict[str, list[tuple[Lot, int]]] = defaultdict(list)
         self._carried_for: dict[str, int] = defaultdict(int)
 
     def at(self, now: int) -> Ledger:
@@ -310,7 +312,7 @@ class Oracle:
             elif more < 0 and self._cuts[group[1], item] > 0:
                 mine = [lot for lot in self.ledger.lots if (lot.item, lot.moment) == (item, group[1])]
                 payer = max((s for s in own if not s.gives_back), key=_bought).invoice
-                self._take_gone(key, -more, mine + [x for x in self._lots_of(payer.id) if x not in mine])
+                self._take_gone(key, -more, mine, self._lots_of(payer.id))
             elif more < 0:
                 slot = max(share.slot[0] for share in own)
                 self._take_back(key, -more, self._lots_from(group, slot, {item}, item))
@@ -547,15 +549,14 @@ class Oracle:
             returns = standing(self.facts, invoice.id, self.now)
             for (moment, name), amount in gone(invoice, self._pieces(invoice), returns).items():
                 if moment == AT_ONCE:
-                    mine = self._own_lots(invoice, name)
-                    others = [lot for lot in self._lots_of(invoice.id) if lot not in mine]
-                    self._settle_gone(f"{invoice.id} {name}", amount, mine + others)
+                    key, mine = f"{invoice.id} {name}", self._own_lots(invoice, name)
+                    self._settle_gone(key, amount, mine, self._lots_of(invoice.id))
                 else:
                     self._cuts[moment, name] += amount
         for key, lot in self._packs.items():
             of, line = self._origin(key)
             if line is None:
-                self._settle_gone(key, self._gone_of_sale(of, lot), [lot])
+                self._settle_gone(key, self._gone_of_sale(of, lot), [lot], [])
 
     def _own_lots(self, invoice: Invoice, name: str) -> list[Lot]:
         """What the initial credits or the pack itself were granted as: each loses its own first."""
@@ -569,22 +570,30 @@ class Oracle:
         back = sum(back.amount for back in standing(self.facts, sale.id, self.now, also))
         return math.floor(Fraction(lot.declared * min(back, sale.total), sale.total)) if sale.total else 0
 
-    def _settle_gone(self, key: str, amount: int, lots: list[Lot]) -> None:
+    def _settle_gone(self, key: str, amount: int, mine: list[Lot], of_payment: list[Lot]) -> None:
         """What is gone of initial credits or a pack by now."""
         before, self._gone[key] = self._gone[key], amount
         if amount > before:
-            self._take_gone(key, amount - before, lots)
+            self._take_gone(key, amount - before, mine, of_payment)
         elif amount < before:
-            self._bring_back(key, before - amount)
+            self.ledger.give_less_reduced(self._bring_back(key, before - amount), self.now)
 
-    def _take_gone(self, key: str, amount: int, lots: list[Lot]) -> None:
-        """What is unspent is taken; what was spent is short; the rest was taken before, for time that was given back.
+    def _take_gone(self, key: str, amount: int, mine: list[Lot], of_payment: list[Lot]) -> None:
+        """What is unspent is taken, its own first; what was granted less for what is carried is carried again.
 
-        The price of that lies on the customer's balance although the money was returned: it is carried.
+        What was spent is short; the rest was taken before, for time that was given back. The price of that lies on the
+        customer's balance although the money was returned: it is carried.
         """
+        lots = mine + [lot for lot in of_payment if lot not in mine]
         taken = self.ledger.take(lots, amount)
         self._taken[key].extend(taken)
         amount -= sum(part for _, part in taken)
+        for lot in mine:
+            part = min(amount, lot.kept_back)
+            lot.again += part
+            self.ledger.carried += part
+            self._again[key].append((lot, part))
+            amount -= part
         for lot in lots:
             part = min(amount, lot.granted - lot.asked)
             lot.asked += part
@@ -617,6 +626,12 @@ class Oracle:
                 amount -= back
                 if back < part:
                     asked.append((lot, part - back))
+        for lot, part in self._again.pop(key, []):
+            back = min(part, amount, self.ledger.carried)
+            lot.again -= back
+            self.ledger.carried -= back
+            amount -= back
+            self._again[key].append((lot, part - back))
         return amount + carried - spared
 
     def _origin(self, key: str) -> tuple[Sale | Invoice, Line | None]:

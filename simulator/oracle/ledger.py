@@ -22,6 +22,8 @@ class Lot:
     # What was granted together with what was granted less for what was carried; whether it may be less for that.
     declared: int = 0
     is_less_carried: bool = False
+    # How much of what it was granted less is carried again.
+    again: int = 0
     # How much of it was asked back, taken or not.
     asked: int = 0
     subscription: str | None = None
@@ -42,7 +44,7 @@ class Lot:
 
     @property
     def kept_back(self) -> int:
-        return self.declared - self.granted
+        return self.declared - self.granted - self.again
 
     def take(self, amount: int) -> int:
         """Take up to `amount` of what is unspent, what has lapsed first; how much was taken."""

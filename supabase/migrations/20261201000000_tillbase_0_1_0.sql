@@ -11888,6 +11888,36 @@ begin
 end
 $$;
 
+-- Restores a part of what a revocation still requests: what was taken first, expired credits last.
+create function billing._restore_revoked(revocation billing.credit_revocations, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_revocation billing.credit_revocations := _restore_revoked.revocation;
+    v_given bigint := least(
+        _restore_revoked.amount,
+        v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
+            when 'clamp_and_record' then 0 else v_revocation.shortfall
+        end
+    );
+begin
+    update billing.credit_revocations
+    set voided = credit_revocations.voided + _restore_revoked.amount - v_given
+    where credit_revocations.id = v_revocation.id;
+    if v_given > 0 then
+        perform billing._reinstate(
+            v_revocation, v_given, 'stripe', format('given_back:%s:%s', v_revocation.id, (
+                select count(*) from billing.credit_reinstatements
+                where credit_reinstatements.revocation_id = v_revocation.id
+            )), 'Payment received again', 'tillbase'
+        );
+    end if;
+end
+$$;
+
 -- A key is worth more than the ledger has for it: restores what was revoked for it, the newest revocation first. A
 -- shortfall that was only recorded restores nothing; carried credits stop being carried. Returns the part for which
 -- nothing had been revoked: the caller grants it.
@@ -11902,7 +11932,6 @@ declare
     v_to_grant bigint := 0;
     v_revocation billing.credit_revocations;
     v_part bigint;
-    v_given bigint;
 begin
     -- Credits that are still carried stop being carried. If later grants were already reduced for them, the reduction
     -- stays recorded, and as many credits are granted.
@@ -11936,23 +11965,7 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- What was taken first, expired credits last.
-        v_given := least(
-            v_part,
-            v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
-                when 'clamp_and_record' then 0 else v_revocation.shortfall
-            end
-        );
-        update billing.credit_revocations set voided = credit_revocations.voided + v_part - v_given
-        where credit_revocations.id = v_revocation.id;
-        if v_given > 0 then
-            perform billing._reinstate(
-                v_revocation, v_given, 'stripe', format('given_back:%s:%s', v_revocation.id, (
-                    select count(*) from billing.credit_reinstatements
-                    where credit_reinstatements.revocation_id = v_revocation.id
-                )), 'Payment received again', 'tillbase'
-            );
-        end if;
+        perform billing._restore_revoked(v_revocation, v_part);
     end loop;
     return v_left + v_to_grant;
 end
@@ -11961,7 +11974,8 @@ $$;
 revoke all on function
     billing._posted_credits, billing._next_lot_key, billing._take_back, billing._lapsed_of_lot,
     billing._revoked_by_hand, billing._revocable,
-    billing._next_revocation_key, billing._carry, billing._less_carried, billing._give_back
+    billing._next_revocation_key, billing._carry, billing._less_carried, billing._restore_revoked,
+    billing._give_back
 from public, anon, authenticated, service_role;
 
 comment on table billing.carried_credits is 'By business key: spent credits of time that Stripe credited back (below zero), and credits by which later grants were reduced for them (above zero).';
@@ -12009,14 +12023,16 @@ begin
                 (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
             );
         elsif v_change > 0 then
-            perform billing._give_back(v_lot.account_id, v_key, v_change);
+            v_change := billing._give_back(v_lot.account_id, v_key, v_change);
+            perform billing._give_less_reduced(v_lot.account_id, v_key, v_change) where v_change > 0;
         end if;
     end loop;
 end
 $$;
 
 -- Initial credits of a paid line. If a later period was reported first, its lot moves to the earlier one and is
--- adjusted by the difference.
+-- adjusted by the difference. What money of the later invoice took of the lot for other credits is taken of the rest of
+-- that invoice.
 create function billing._grant_initial(
     invoice billing.invoices, stripe_price_id text, stripe_subscription_item_id text, period_start timestamptz
 )
@@ -12032,6 +12048,8 @@ declare
     v_key text;
     v_lot record;
     v_change bigint;
+    v_taken billing.credit_revocations[];
+    v_revocation billing.credit_revocations;
 begin
     select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
     from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
@@ -12093,6 +12111,17 @@ begin
         stripe_price_id = v_plan.stripe_price_id,
         reference_id = v_invoice.stripe_subscription_id
     where credit_grants.id = v_lot.id;
+    perform billing._thaw_lots(array[v_lot.id], 0);
+    v_taken := array(
+        select credit_revocations from billing.credit_revocations
+        where credit_revocations.grant_id = v_lot.id
+            and credit_revocations.business_key not in (v_key, v_key || ':returned')
+            and billing._asked_back(credit_revocations) > 0
+        order by credit_revocations.id desc
+    );
+    foreach v_revocation in array v_taken loop
+        perform billing._restore_revoked(v_revocation, billing._asked_back(v_revocation));
+    end loop;
     v_change := v_terms.initial_credits - billing._posted_credits(v_invoice.account_id, v_key);
     if v_change < 0 then
         perform billing._take_back(
@@ -12118,6 +12147,17 @@ begin
     end if;
     -- Money returned of the later invoice no longer affects the lot.
     perform billing._post_returned_initial(v_invoice);
+    foreach v_revocation in array v_taken loop
+        perform billing._take_back(
+            v_invoice.account_id, v_revocation.business_key, billing._asked_back(v_revocation), array(
+                select lots.id from billing.credit_grants as lots
+                where lots.id = any (billing._lots_of_invoice(v_lot.stripe_invoice_id))
+                order by
+                    lots.idempotency_key = v_revocation.business_key desc, lots.effective_at desc, lots.id desc
+            ), v_revocation.shortfall_policy, v_revocation.reason
+        );
+    end loop;
+    perform billing._freeze_contested(v_lot.stripe_invoice_id);
 end
 $$;
 

@@ -203,6 +203,22 @@ def test_refund_that_fails_brings_the_credits_back() -> None:
     assert (story.balance(at(1)), story.balance(at(2))) == (0, 1000)
 
 
+def test_what_a_refunded_pack_was_less_by_is_carried_again() -> None:
+    """Also where other credits of its invoice were spent; and if the refund fails, nobody has less for it."""
+    story = Story()
+    pack = line(price("pack", None, pack_credits=600), 600, item=None)
+    story.pay(JANUARY, line(PRO, 1900))
+    story.spends.append(Spend(at(1), 1000))
+    story.pay(MIDDLE, line(PRO, -950, MIDDLE, END, is_proration=True))
+    bought = story.pay(END, line(BASIC, 500, END, months_after(END, 1)), pack)
+    story.spends.append(Spend(at(1, END), 200))
+    story.refund(bought, at(2, END), 600, lines={pack.id: 600}, undone_at=at(4, END))
+    ledger = story.ledger(at(2, END))
+    assert (ledger.balance, ledger.carried) == (0, 500)
+    story.pay(at(3, END), line(PRO, 1900, END, months_after(END, 1), item="si_2"))
+    assert (story.balance(at(3, END)), story.balance(at(4, END))) == (500, 1000)
+
+
 def test_dispute_freezes_and_takes_when_it_is_lost() -> None:
     story = Story()
     story.pay(JANUARY, line(PRO, 1900))

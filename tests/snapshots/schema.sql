@@ -4418,7 +4418,6 @@ declare
     v_to_grant bigint := 0;
     v_revocation billing.credit_revocations;
     v_part bigint;
-    v_given bigint;
 begin
     -- Credits that are still carried stop being carried. If later grants were already reduced for them, the reduction
     -- stays recorded, and as many credits are granted.
@@ -4452,23 +4451,7 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- What was taken first, expired credits last.
-        v_given := least(
-            v_part,
-            v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
-                when 'clamp_and_record' then 0 else v_revocation.shortfall
-            end
-        );
-        update billing.credit_revocations set voided = credit_revocations.voided + v_part - v_given
-        where credit_revocations.id = v_revocation.id;
-        if v_given > 0 then
-            perform billing._reinstate(
-                v_revocation, v_given, 'stripe', format('given_back:%s:%s', v_revocation.id, (
-                    select count(*) from billing.credit_reinstatements
-                    where credit_reinstatements.revocation_id = v_revocation.id
-                )), 'Payment received again', 'tillbase'
-            );
-        end if;
+        perform billing._restore_revoked(v_revocation, v_part);
     end loop;
     return v_left + v_to_grant;
 end
@@ -4797,6 +4780,8 @@ declare
     v_key text;
     v_lot record;
     v_change bigint;
+    v_taken billing.credit_revocations[];
+    v_revocation billing.credit_revocations;
 begin
     select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
     from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
@@ -4858,6 +4843,17 @@ begin
         stripe_price_id = v_plan.stripe_price_id,
         reference_id = v_invoice.stripe_subscription_id
     where credit_grants.id = v_lot.id;
+    perform billing._thaw_lots(array[v_lot.id], 0);
+    v_taken := array(
+        select credit_revocations from billing.credit_revocations
+        where credit_revocations.grant_id = v_lot.id
+            and credit_revocations.business_key not in (v_key, v_key || ':returned')
+            and billing._asked_back(credit_revocations) > 0
+        order by credit_revocations.id desc
+    );
+    foreach v_revocation in array v_taken loop
+        perform billing._restore_revoked(v_revocation, billing._asked_back(v_revocation));
+    end loop;
     v_change := v_terms.initial_credits - billing._posted_credits(v_invoice.account_id, v_key);
     if v_change < 0 then
         perform billing._take_back(
@@ -4883,6 +4879,17 @@ begin
     end if;
     -- Money returned of the later invoice no longer affects the lot.
     perform billing._post_returned_initial(v_invoice);
+    foreach v_revocation in array v_taken loop
+        perform billing._take_back(
+            v_invoice.account_id, v_revocation.business_key, billing._asked_back(v_revocation), array(
+                select lots.id from billing.credit_grants as lots
+                where lots.id = any (billing._lots_of_invoice(v_lot.stripe_invoice_id))
+                order by
+                    lots.idempotency_key = v_revocation.business_key desc, lots.effective_at desc, lots.id desc
+            ), v_revocation.shortfall_policy, v_revocation.reason
+        );
+    end loop;
+    perform billing._freeze_contested(v_lot.stripe_invoice_id);
 end
 $$;
 
@@ -8109,7 +8116,8 @@ begin
                 (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
             );
         elsif v_change > 0 then
-            perform billing._give_back(v_lot.account_id, v_key, v_change);
+            v_change := billing._give_back(v_lot.account_id, v_key, v_change);
+            perform billing._give_less_reduced(v_lot.account_id, v_key, v_change) where v_change > 0;
         end if;
     end loop;
 end
@@ -9702,6 +9710,33 @@ begin
             update billing.credit_grants set closed_at = v_gap.occurred_at where credit_grants.id = v_lot.id;
         end if;
     end loop;
+end
+$$;
+
+CREATE FUNCTION billing._restore_revoked(revocation billing.credit_revocations, amount bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_revocation billing.credit_revocations := _restore_revoked.revocation;
+    v_given bigint := least(
+        _restore_revoked.amount,
+        v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
+            when 'clamp_and_record' then 0 else v_revocation.shortfall
+        end
+    );
+begin
+    update billing.credit_revocations
+    set voided = credit_revocations.voided + _restore_revoked.amount - v_given
+    where credit_revocations.id = v_revocation.id;
+    if v_given > 0 then
+        perform billing._reinstate(
+            v_revocation, v_given, 'stripe', format('given_back:%s:%s', v_revocation.id, (
+                select count(*) from billing.credit_reinstatements
+                where credit_reinstatements.revocation_id = v_revocation.id
+            )), 'Payment received again', 'tillbase'
+        );
+    end if;
 end
 $$;
 

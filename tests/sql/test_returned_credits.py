@@ -94,6 +94,52 @@ def test_initial_credits_go_with_the_line_that_brought_them(shop: Shop, change: 
     assert before - shop.balance == (50 + 100) // 2
 
 
+@pytest.mark.parametrize("first", ["earlier", "later"])
+def test_months_that_were_given_back_take_nothing_of_initial_credits_of_an_earlier_period(
+    shop: Shop, first: str
+) -> None:
+    """The month was given back in part and then refunded: the rest is carried, whichever period is told first."""
+    shop.sell("plan", 300, initial_credits=50)
+    shop.state(START, item(current_period_start=JULY, current_period_end=AUGUST))
+    free, paid = of("plan", 0, START, JULY, "il_0"), of("plan", PRICE, JULY, AUGUST, "il_1")
+    if first == "earlier":
+        shop.bill("in_0", START, free)
+    shop.bill("in_1", JULY, paid)
+    shop.bill("in_2", JULY, credit("plan", -1000, AUGUST - 10 * DAY, AUGUST))
+    shop.refund("in_1", PRICE, JULY)
+    if first == "later":
+        shop.bill("in_0", START, free)
+    assert (shop.balance, shop.carried) == (300 + 50, -(-300 * 10 // 31))
+
+
+def test_refund_that_fails_leaves_no_later_credits_less_for_initial_ones(shop: Shop) -> None:
+    shop.sell("plan", 300, initial_credits=50)
+    shop.bill("in_0", START, of("plan", PRICE, START, JULY, "il_0"))
+    shop.bill("in_1", START, credit("plan", -1000, JULY - 10 * DAY, JULY))
+    shop.refund("in_0", PRICE, START)
+    assert (shop.balance, shop.carried) == (0, 100)
+    shop.bill("in_2", START, of("plan", PRICE, START, JULY, "il_2", stripe_subscription_item_id="si_2"))
+    assert (shop.balance, shop.carried) == (200, 0)
+    shop.refund("in_0", PRICE, START, status="failed", as_of=LATER)
+    assert (shop.balance, shop.carried) == (300 + 50 - 100 + 300, 0)
+
+
+@pytest.mark.parametrize("first", ["earlier", "later"])
+def test_dispute_of_a_later_period_freezes_no_initial_credits_of_an_earlier_one(
+    shop: Shop, first: str
+) -> None:
+    shop.sell("plan", 300, initial_credits=50)
+    shop.state(START, item(current_period_start=JULY, current_period_end=AUGUST))
+    free, paid = of("plan", 0, START, JULY, "il_0"), of("plan", PRICE, JULY, AUGUST, "il_1")
+    if first == "earlier":
+        shop.bill("in_0", START, free)
+    shop.bill("in_1", JULY, paid)
+    shop.dispute("in_1", PRICE, JULY)
+    if first == "later":
+        shop.bill("in_0", START, free)
+    assert (shop.balance, shop.available) == (650, 350)
+
+
 # Before the subscription is known
 
 

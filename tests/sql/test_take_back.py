@@ -4,7 +4,8 @@ from itertools import permutations
 
 import pytest
 
-from tests.sql.calls import capture, hold, item, release
+from simulator.judge import TAKEN_OF_LATER
+from tests.sql.calls import capture, hold, item, release, value
 from tests.sql.races import at_once
 from tests.sql.shop import (
     AUGUST,
@@ -56,6 +57,26 @@ def renew(shop: Shop, number: int = 2, plan: str = "basic") -> None:
 
 
 # What is taken
+
+
+@pytest.mark.parametrize(("told", "left"), [("first", [33, 100]), ("last", [100, 33])])
+def test_time_whose_month_is_told_last_is_taken_of_a_later_month(
+    shop: Shop, told: str, left: list[int]
+) -> None:
+    """A seat is exchanged for the same, then given back: 66 credits and a part go. As many are left in any order."""
+    shop.sell("plan", 100)
+    change, end = START + 10 * DAY + HOUR, START + 10 * DAY + 2 * HOUR
+    shop.go_to(end)
+    if told == "first":
+        shop.bill("in_0", START, of("plan", 900, START, JULY))
+    shop.bill("in_1", JULY, of("plan", 900, JULY, AUGUST))
+    shop.bill("in_2", change, credit("plan", -590, change, JULY), rest("plan", 600, change, JULY))
+    shop.bill("in_3", end, credit("plan", -580, end, JULY))
+    if told == "last":
+        shop.bill("in_0", START, of("plan", 900, START, JULY))
+    months = {lot["effective_at"]: lot["remaining"] for lot in shop.lots()}
+    assert (shop.balance, shop.carried, [months[START], months[JULY]]) == (133, 0, left)
+    assert value(shop.admin, TAKEN_OF_LATER, [shop.account]) == (told == "last")
 
 
 @pytest.mark.parametrize(

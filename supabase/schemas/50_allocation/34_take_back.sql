@@ -273,6 +273,36 @@ begin
 end
 $$;
 
+-- Restores a part of what a revocation still requests: what was taken first, expired credits last.
+create function billing._restore_revoked(revocation billing.credit_revocations, amount bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_revocation billing.credit_revocations := _restore_revoked.revocation;
+    v_given bigint := least(
+        _restore_revoked.amount,
+        v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
+            when 'clamp_and_record' then 0 else v_revocation.shortfall
+        end
+    );
+begin
+    update billing.credit_revocations
+    set voided = credit_revocations.voided + _restore_revoked.amount - v_given
+    where credit_revocations.id = v_revocation.id;
+    if v_given > 0 then
+        perform billing._reinstate(
+            v_revocation, v_given, 'stripe', format('given_back:%s:%s', v_revocation.id, (
+                select count(*) from billing.credit_reinstatements
+                where credit_reinstatements.revocation_id = v_revocation.id
+            )), 'Payment received again', 'tillbase'
+        );
+    end if;
+end
+$$;
+
 -- A key is worth more than the ledger has for it: restores what was revoked for it, the newest revocation first. A
 -- shortfall that was only recorded restores nothing; carried credits stop being carried. Returns the part for which
 -- nothing had been revoked: the caller grants it.
@@ -287,7 +317,6 @@ declare
     v_to_grant bigint := 0;
     v_revocation billing.credit_revocations;
     v_part bigint;
-    v_given bigint;
 begin
     -- Credits that are still carried stop being carried. If later grants were already reduced for them, the reduction
     -- stays recorded, and as many credits are granted.
@@ -321,23 +350,7 @@ begin
         v_part := least(v_left, billing._asked_back(v_revocation));
         continue when v_part = 0;
         v_left := v_left - v_part;
-        -- What was taken first, expired credits last.
-        v_given := least(
-            v_part,
-            v_revocation.taken - v_revocation.reinstated + case v_revocation.shortfall_policy
-                when 'clamp_and_record' then 0 else v_revocation.shortfall
-            end
-        );
-        update billing.credit_revocations set voided = credit_revocations.voided + v_part - v_given
-        where credit_revocations.id = v_revocation.id;
-        if v_given > 0 then
-            perform billing._reinstate(
-                v_revocation, v_given, 'stripe', format('given_back:%s:%s', v_revocation.id, (
-                    select count(*) from billing.credit_reinstatements
-                    where credit_reinstatements.revocation_id = v_revocation.id
-                )), 'Payment received again', 'tillbase'
-            );
-        end if;
+        perform billing._restore_revoked(v_revocation, v_part);
     end loop;
     return v_left + v_to_grant;
 end
@@ -346,7 +359,8 @@ $$;
 revoke all on function
     billing._posted_credits, billing._next_lot_key, billing._take_back, billing._lapsed_of_lot,
     billing._revoked_by_hand, billing._revocable,
-    billing._next_revocation_key, billing._carry, billing._less_carried, billing._give_back
+    billing._next_revocation_key, billing._carry, billing._less_carried, billing._restore_revoked,
+    billing._give_back
 from public, anon, authenticated, service_role;
 
 comment on table billing.carried_credits is 'By business key: spent credits of time that Stripe credited back (below zero), and credits by which later grants were reduced for them (above zero).';

@@ -39,14 +39,16 @@ begin
                 (select settings.shortfall_policy from billing.settings), 'Payment returned to the customer'
             );
         elsif v_change > 0 then
-            perform billing._give_back(v_lot.account_id, v_key, v_change);
+            v_change := billing._give_back(v_lot.account_id, v_key, v_change);
+            perform billing._give_less_reduced(v_lot.account_id, v_key, v_change) where v_change > 0;
         end if;
     end loop;
 end
 $$;
 
 -- Initial credits of a paid line. If a later period was reported first, its lot moves to the earlier one and is
--- adjusted by the difference.
+-- adjusted by the difference. What money of the later invoice took of the lot for other credits is taken of the rest of
+-- that invoice.
 create function billing._grant_initial(
     invoice billing.invoices, stripe_price_id text, stripe_subscription_item_id text, period_start timestamptz
 )
@@ -62,6 +64,8 @@ declare
     v_key text;
     v_lot record;
     v_change bigint;
+    v_taken billing.credit_revocations[];
+    v_revocation billing.credit_revocations;
 begin
     select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
     from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
@@ -123,6 +127,17 @@ begin
         stripe_price_id = v_plan.stripe_price_id,
         reference_id = v_invoice.stripe_subscription_id
     where credit_grants.id = v_lot.id;
+    perform billing._thaw_lots(array[v_lot.id], 0);
+    v_taken := array(
+        select credit_revocations from billing.credit_revocations
+        where credit_revocations.grant_id = v_lot.id
+            and credit_revocations.business_key not in (v_key, v_key || ':returned')
+            and billing._asked_back(credit_revocations) > 0
+        order by credit_revocations.id desc
+    );
+    foreach v_revocation in array v_taken loop
+        perform billing._restore_revoked(v_revocation, billing._asked_back(v_revocation));
+    end loop;
     v_change := v_terms.initial_credits - billing._posted_credits(v_invoice.account_id, v_key);
     if v_change < 0 then
         perform billing._take_back(
@@ -148,6 +163,17 @@ begin
     end if;
     -- Money returned of the later invoice no longer affects the lot.
     perform billing._post_returned_initial(v_invoice);
+    foreach v_revocation in array v_taken loop
+        perform billing._take_back(
+            v_invoice.account_id, v_revocation.business_key, billing._asked_back(v_revocation), array(
+                select lots.id from billing.credit_grants as lots
+                where lots.id = any (billing._lots_of_invoice(v_lot.stripe_invoice_id))
+                order by
+                    lots.idempotency_key = v_revocation.business_key desc, lots.effective_at desc, lots.id desc
+            ), v_revocation.shortfall_policy, v_revocation.reason
+        );
+    end loop;
+    perform billing._freeze_contested(v_lot.stripe_invoice_id);
 end
 $$;
 
