@@ -15,6 +15,8 @@ from worker.events.drain import drain
 from worker.sessions import connect
 from worker.settings import Settings
 
+# In one transaction: each takes a lock of its own.
+LINKED_MAX = 1_000
 _SIGN_UP = """
 insert into auth.users (id, email) select gen_random_uuid(), id || '@example.com' from unnest(%s::text[]) as id
 """
@@ -63,7 +65,9 @@ class Shop:
 def link(conn: psycopg.Connection, stripe_ids: Sequence[str]) -> None:
     """Sign up so many users, and link each one's customer."""
     conn.execute(_SIGN_UP, [stripe_ids])
-    conn.execute(_LINK, [[f"{stripe_id}@example.com" for stripe_id in stripe_ids]])
+    emails = [f"{stripe_id}@example.com" for stripe_id in stripe_ids]
+    for first in range(0, len(emails), LINKED_MAX):
+        conn.execute(_LINK, [emails[first : first + LINKED_MAX]])
 
 
 def receive(conn: psycopg.Connection, events: Sequence[Event]) -> None:
