@@ -1,6 +1,7 @@
 """`python -m bench.report`: what was measured → the tables and the picture of docs/performance.md and docs/scale.md.
 
-bench/latest.json is of `python -m bench`, bench/scale.json of `python -m bench.scale`: left out where that was not run.
+bench/latest.json is of `python -m bench`, bench/scale.json of `python -m bench.scale`. Where one was not run, its page
+is left as it is.
 """
 
 import json
@@ -23,9 +24,10 @@ _WIDTH, _LEFT, _BAR, _LINE = 720, 190, 400, 26
 
 
 def main() -> None:
-    rows = [Row(**row) for row in json.loads(LATEST.read_text(encoding="utf-8"))]
-    _fill(PAGE, _table(rows))
-    PICTURE.write_text(_picture(rows), encoding="utf-8")
+    if LATEST.exists():
+        rows = [Row(**row) for row in json.loads(LATEST.read_text(encoding="utf-8"))]
+        _fill(PAGE, _table(rows))
+        PICTURE.write_text(_picture(rows), encoding="utf-8")
     if scale.LATEST.exists():
         _fill(SCALE_PAGE, _scale_table(json.loads(scale.LATEST.read_text(encoding="utf-8"))))
 

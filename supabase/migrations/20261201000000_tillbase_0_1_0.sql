@@ -7316,8 +7316,8 @@ comment on column billing.subscriptions.as_of is 'Time of the stored state: the 
 comment on column billing.subscriptions.is_collection_paused is 'True while Stripe creates invoices without collecting them (pause_collection); independent of status.';
 comment on table billing.subscription_items is 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
 
--- The plans of a trial, with the earliest state that shows each; the earliest ones are those with which the trial
--- started.
+-- The plans of a trial, with the earliest state or invoice that shows each; the earliest ones are those with which the
+-- trial started.
 create table billing.trial_items (
     stripe_subscription_id text not null,
     stripe_subscription_item_id text not null,
@@ -7330,7 +7330,7 @@ alter table billing.trial_items enable row level security;
 revoke all on billing.trial_items from public, anon, authenticated, service_role;
 grant select on billing.trial_items to service_role;
 
-comment on table billing.trial_items is 'The plans of subscriptions during their trial, with the time of the earliest state that shows each.';
+comment on table billing.trial_items is 'The plans of subscriptions during their trial, with the time of the earliest state or invoice that shows each.';
 
 -- 40_stripe/14_invoices.sql
 
@@ -9211,9 +9211,9 @@ as $$
 $$;
 
 -- The anchor from which the months of a period are counted: the latest of the subscription's anchors that fits the end
--- of the period and is not after its start. Otherwise a whole period decides itself, and a part of one is counted from
--- a later anchor that fits, or from its end. A period of days or weeks is a part of the month that starts with it, and so
--- is a change within it.
+-- of the period and is not after its start. Without one, a period that is as long as the plan's is counted from its start,
+-- and any other from a later anchor that fits, or from its end. A period of days or weeks is a part of the month that
+-- starts with it, and so is a change within it.
 create function billing._anchor_of_period(
     plan billing.plans, anchors timestamptz[], period_start timestamptz, period_end timestamptz
 )
@@ -9245,7 +9245,6 @@ begin
     return case
         when v_found <= v_start then v_found
         when billing._slot(v_start, v_months) = v_end then v_start
-        when billing._slot(v_end, -v_months) = v_start then v_end
         else coalesce(v_found, v_end)
     end;
 end
@@ -10825,14 +10824,13 @@ begin
         v_is_free := billing._is_free(v_line, v_invoice);
         insert into billing.credit_schedules (
             stripe_line_id, account_id, stripe_subscription_id, stripe_subscription_item_id, stripe_invoice_id,
-            stripe_price_id, gives_back, is_change, is_free, is_plain, has_returns, counts_from, quantity, period_start,
-            period_end, anchor, terms_from, paid_at, ends_at, next_slot_at
+            stripe_price_id, gives_back, is_change, is_free, is_plain, counts_from, quantity, period_start, period_end,
+            anchor, terms_from, paid_at, ends_at, next_slot_at
         )
         values (
             v_line.stripe_line_id, v_invoice.account_id, v_subscription_id,
             v_line.stripe_subscription_item_id, v_invoice.stripe_invoice_id, v_plan.stripe_price_id, v_gives_back,
-            v_line.is_proration, v_gives_back or v_is_free, true,
-            v_invoice.amount_returned + v_invoice.amount_contested > 0, v_counts_from,
+            v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
             billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
             coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,

@@ -80,8 +80,8 @@ comment on column billing.subscriptions.as_of is 'Time of the stored state: the 
 comment on column billing.subscriptions.is_collection_paused is 'True while Stripe creates invoices without collecting them (pause_collection); independent of status.';
 comment on table billing.subscription_items is 'The items of a subscription in its newest state, each with a price, a quantity and a current period.';
 
--- The plans of a trial, with the earliest state that shows each; the earliest ones are those with which the trial
--- started.
+-- The plans of a trial, with the earliest state or invoice that shows each; the earliest ones are those with which the
+-- trial started.
 create table billing.trial_items (
     stripe_subscription_id text not null,
     stripe_subscription_item_id text not null,
@@ -94,4 +94,4 @@ alter table billing.trial_items enable row level security;
 revoke all on billing.trial_items from public, anon, authenticated, service_role;
 grant select on billing.trial_items to service_role;
 
-comment on table billing.trial_items is 'The plans of subscriptions during their trial, with the time of the earliest state that shows each.';
+comment on table billing.trial_items is 'The plans of subscriptions during their trial, with the time of the earliest state or invoice that shows each.';

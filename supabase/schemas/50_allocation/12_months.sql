@@ -44,9 +44,9 @@ as $$
 $$;
 
 -- The anchor from which the months of a period are counted: the latest of the subscription's anchors that fits the end
--- of the period and is not after its start. Otherwise a whole period decides itself, and a part of one is counted from
--- a later anchor that fits, or from its end. A period of days or weeks is a part of the month that starts with it, and so
--- is a change within it.
+-- of the period and is not after its start. Without one, a period that is as long as the plan's is counted from its start,
+-- and any other from a later anchor that fits, or from its end. A period of days or weeks is a part of the month that
+-- starts with it, and so is a change within it.
 create function billing._anchor_of_period(
     plan billing.plans, anchors timestamptz[], period_start timestamptz, period_end timestamptz
 )
@@ -78,7 +78,6 @@ begin
     return case
         when v_found <= v_start then v_found
         when billing._slot(v_start, v_months) = v_end then v_start
-        when billing._slot(v_end, -v_months) = v_start then v_end
         else coalesce(v_found, v_end)
     end;
 end
