@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 
 from cli.shop import Buyer, Shop
+from stripe_local.resources.periods import months_later
 from tests.e2e.conftest import Deliverer
 from tests.support import as_anon, as_user
 
@@ -73,7 +74,7 @@ def paid_invoice(buyer: Buyer, price_id: str) -> dict[str, Any]:
                         },
                     },
                     "pricing": {"price_details": {"price": price_id, "product": "prod_x"}},
-                    "period": {"start": now, "end": now + 30 * 86400},
+                    "period": {"start": now, "end": months_later(now, 1)},
                 }
             ],
         },

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from dateutil.relativedelta import relativedelta
 
 from tests.sql.calls import (
     JANUARY,
@@ -205,7 +206,7 @@ def test_what_a_dispute_froze_expires_with_its_month(
 ) -> None:
     sync_price(worker, metadata={"monthly_credits": str(CREDITS), "credits_rollover": "none"})
     start = value(app, "select date_trunc('second', now())")
-    month = {"period_start": start, "period_end": start + timedelta(days=30)}
+    month = {"period_start": start, "period_end": start + relativedelta(months=1)}
     sync_invoice(worker, lines=[line(**month)])
     sync_invoice_payment(worker)
     spend(app, customer, 20)
@@ -227,7 +228,7 @@ def test_what_comes_back_of_a_spend_after_its_month_lapses_although_it_is_disput
 ) -> None:
     sync_price(worker, metadata={"monthly_credits": str(CREDITS), "credits_rollover": "none"})
     start = value(app, "select date_trunc('second', now())")
-    month = {"period_start": start, "period_end": start + timedelta(days=30)}
+    month = {"period_start": start, "period_end": start + relativedelta(months=1)}
     sync_invoice(worker, lines=[line(**month)])
     sync_invoice_payment(worker)
     hold(app, customer, 20, expires_in=timedelta(days=40))
