@@ -7,16 +7,17 @@ Says `ready` when it is connected and `done` each time. `product` is the worker'
 import sys
 
 from bench.bare_drain import connect_bare, drain_bare
-from worker.events.drain import drain
+from worker.events.batches import Batches
 from worker.sessions import connect
 from worker.settings import Settings
 
 
 def main(side: str, url: str) -> None:
     with connect(Settings(url)) if side == "product" else connect_bare(url) as conn:
+        batches = Batches(conn)
         print("ready", flush=True)
         for _ in sys.stdin:
-            while drain(conn) if side == "product" else drain_bare(conn):
+            while batches.settle_next() if side == "product" else drain_bare(conn):
                 pass
             print("done", flush=True)
 

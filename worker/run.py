@@ -22,7 +22,8 @@ from worker.clock import Clock
 from worker.database_metrics import FIGURES, DatabaseMetrics
 from worker.errors import MissingRight
 from worker.events import inbox
-from worker.events.drain import drain, report
+from worker.events.batches import Batches
+from worker.events.drain import report
 from worker.events.failures import lacks_own_right
 from worker.events.fetch import StripeReader
 from worker.events.lookups import Lookups
@@ -39,10 +40,6 @@ from worker.watch import NO_KEY, Watch
 IDLE_SECONDS = 0.2
 # How long a worker that stops waits for the requests in hand, all of them together.
 STOP_SECONDS = 20.0
-# A message becomes visible when its transaction commits, which may be after its due time. If that took longer, a full
-# poll finds it.
-POLL_LEEWAY_SECONDS = 2.0
-POLL_EVERYTHING_SECONDS = 2.0
 RECONNECT_FIRST_SECONDS = 0.2
 # Repeated failed log-ins make Supabase's pooler refuse the whole project for a minute, so retry slowly.
 RECONNECT_MAX_SECONDS = 15.0
@@ -188,9 +185,9 @@ def _drain_until(
     inbox.start(conn)
     log.info("connected")
     metrics.CONNECTED.set(1)
-    stages, polls = (Mender(), Clock(), Reminder(), watch, *figures), Polls()
+    stages = (Mender(), Clock(), Reminder(), watch, *figures)
     try:
-        _go_round(conn, check, stages, polls, background, stop, is_well)
+        _go_round(conn, check, stages, background, stop, is_well)
     except psycopg.errors.InsufficientPrivilege:
         # What is in hand is not to blame, and is not to be tried again for each start of a worker that stops at once.
         with suppress(psycopg.Error):
@@ -208,17 +205,16 @@ def _go_round(
     conn: Connection[Any],
     check: KeyCheck,
     stages: Sequence[Stage],
-    polls: "Polls",
     background: Sequence[Lookups | Jobs],
     stop: threading.Event,
     is_well: Callable[[], None],
 ) -> None:
+    batches = Batches(conn)
     while not stop.is_set():
         health.PULSE.beat(connected=True)
         check.tick(conn, time.monotonic())
         with metrics.BATCH_SECONDS.time():
-            settled = drain(conn, inbox.BATCH_SIZE, polls.due_within_seconds(time.monotonic()))
-        polls.found(len(settled))
+            settled = batches.settle_next()
         report(settled)
         more = [stage.tick(conn, time.monotonic()) for stage in stages if not stop.is_set()]
         for work in background if not stop.is_set() else ():
@@ -226,31 +222,6 @@ def _go_round(
         is_well()
         if not settled and not any(more):
             stop.wait(IDLE_SECONDS)
-
-
-class Polls:
-    """How far back a poll must look: to the last one that left nothing due, or from time to time at everything.
-
-    Archived messages stay in the queue's index as long as any snapshot of the database is older, which may be hours,
-    and a full poll reads all of them.
-    """
-
-    def __init__(self) -> None:
-        self._asked_seconds = 0.0
-        self._everything_seconds: float | None = None
-        self._clean_seconds: float | None = None
-
-    def due_within_seconds(self, now_seconds: float) -> float | None:
-        self._asked_seconds = now_seconds
-        everything, clean = self._everything_seconds, self._clean_seconds
-        if everything is None or clean is None or now_seconds - everything >= POLL_EVERYTHING_SECONDS:
-            self._everything_seconds = now_seconds
-            return None
-        return now_seconds - clean + POLL_LEEWAY_SECONDS
-
-    def found(self, count: int) -> None:
-        if count < inbox.BATCH_SIZE:
-            self._clean_seconds = self._asked_seconds
 
 
 def _one_line(error: Exception) -> str:

@@ -8309,9 +8309,7 @@ as $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
     if lock_stripe_events.postpone_months then
-        perform
-            pg_catalog.set_config('billing.postponed_ids', '{}', true),
-            pg_catalog.set_config('billing.postponed_moments', '{}', true);
+        perform pg_catalog.set_config('billing.postponed', '[', true);
     end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
@@ -14116,10 +14114,6 @@ begin
     select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
     from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
-    if found and _grant_initial.period_start
-        >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
-        return;  -- nor is what is held for review of a later period
-    end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
     -- The earliest paid period was before settings.credits_since.
@@ -14598,11 +14592,21 @@ begin
     for v_paid in
         select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
         from billing.credit_schedules as schedules
+        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
                 select from billing.credit_terms
                 where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
+            )
+            -- Nor is what is held for review of a later period.
+            and not exists (
+                select from billing.credit_grants as lots
+                where lots.key_space = 'stripe'
+                    and lots.idempotency_key
+                        = billing._once_key('initial', schedules.account_id, plans.stripe_product_id)
+                    and billing._paid_from(lots.stripe_invoice_id, lots.stripe_subscription_item_id)
+                        <= schedules.period_start
             )
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
@@ -14711,19 +14715,14 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids text := current_setting('billing.postponed_ids', true);
-    v_moments text;
+    v_postponed text := current_setting('billing.postponed', true);
 begin
-    if coalesce(v_ids, '') = '' then
+    if coalesce(v_postponed, '') = '' then
         return false;
     end if;
-    v_moments := current_setting('billing.postponed_moments');
-    v_ids := set_config(
-        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
-    );
-    v_moments := set_config(
-        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
-    );
+    perform set_config('billing.postponed', v_postponed || json_build_object(
+        'id', _postpone_allocation.stripe_subscription_id, 'moment', _postpone_allocation.from_moment
+    ) || ',', true);
     return true;
 end
 $$;
@@ -14738,14 +14737,14 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
-    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
+    -- A list that is still open, as lock_stripe_events began it.
+    v_postponed text := rtrim(nullif(current_setting('billing.postponed', true), ''), ',') || ']';
     v_due record;
 begin
-    perform set_config('billing.postponed_ids', '', true);
+    perform set_config('billing.postponed', '', true);
     for v_due in
         select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
-        from unnest(v_ids, v_moments) as postponed (id, moment)
+        from json_to_recordset(v_postponed::json) as postponed (id text, moment timestamptz)
         group by date_trunc('month', postponed.moment, 'UTC')
         order by 2
     loop
@@ -17928,6 +17927,32 @@ begin
 end
 $$;
 
+-- False if credits have nothing to learn from a newer state: it differs only in what no rule of credits reads, and the
+-- months of a subscription begin by the clock. Whatever is not named here may change credits.
+create function billing._may_change_credits(held billing.subscriptions, newer billing.subscriptions)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held billing.subscriptions := _may_change_credits.held;
+begin
+    -- A time of '-infinity': Stripe is asked again because the rows are not trusted.
+    if v_held.as_of > '-infinity' then
+        v_held.as_of := (_may_change_credits.newer).as_of;
+    end if;
+    v_held.updated_at := (_may_change_credits.newer).updated_at;
+    v_held.metadata := (_may_change_credits.newer).metadata;
+    v_held.cancel_at := (_may_change_credits.newer).cancel_at;
+    v_held.cancel_at_period_end := (_may_change_credits.newer).cancel_at_period_end;
+    return v_held is distinct from _may_change_credits.newer
+        -- The time of a test clock goes on, and items say how much overage is allowed.
+        or v_held.stripe_test_clock_id is not null
+        or exists (select from billing.plans where plans.overage_limit > 0);
+end
+$$;
+
 -- An older state still reports the anchor that the subscription had, and the plans of its trial.
 create function billing._record_older_state(
     stripe_subscription_id text, billing_cycle_anchor timestamptz, status text
@@ -17961,14 +17986,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_as_of timestamptz;
-    v_has_new_anchor boolean;
+    v_held billing.subscriptions;
+    v_subscription billing.subscriptions;
 begin
     if sync_subscription.status = 'trialing' then
         perform billing._record_trial(
             sync_subscription.stripe_subscription_id, sync_subscription.items, sync_subscription.as_of
         );
     end if;
+    select * into v_held from billing.subscriptions
+    where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id
+    for update;
     insert into billing.subscriptions as held (
         stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor, anchors,
         cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
@@ -18008,16 +18036,15 @@ begin
             or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
             and not billing._is_a_step_back(held, excluded, sync_subscription.items)
         )
-    -- Of a subscription that was not known (xmax is 0), or has had several.
-    returning held.xmax = 0 or cardinality(held.anchors) > 1 into v_has_new_anchor;
+    returning * into v_subscription;
 
     if not found then
-        select subscriptions.as_of into strict v_as_of from billing.subscriptions
+        select * into strict v_held from billing.subscriptions
         where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id;
         perform billing._record_older_state(
             sync_subscription.stripe_subscription_id, sync_subscription.billing_cycle_anchor, sync_subscription.status
         );
-        return billing._refused(v_as_of, sync_subscription.as_of);
+        return billing._refused(v_held.as_of, sync_subscription.as_of);
     end if;
 
     insert into billing.subscription_items (
@@ -18045,15 +18072,18 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._allocate_subscription(
-        sync_subscription.stripe_subscription_id, has_new_anchor => v_has_new_anchor
-    );
+    if billing._may_change_credits(v_held, v_subscription) then
+        perform billing._allocate_subscription(
+            v_subscription.stripe_subscription_id, has_new_anchor => v_subscription.anchors is distinct from v_held.anchors
+        );
+    end if;
     return 'applied';
 end
 $$;
 
 revoke all on function
-    billing._is_a_step_back, billing._record_trial, billing._record_older_state, billing.sync_subscription
+    billing._is_a_step_back, billing._record_trial, billing._may_change_credits, billing._record_older_state,
+    billing.sync_subscription
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_subscription(
     text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,

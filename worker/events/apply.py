@@ -1,8 +1,8 @@
 """Commands → rows, credits and archived messages, in one transaction. The only stage that writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from psycopg import Connection, Cursor
 
@@ -29,26 +29,51 @@ class Job:
     outcome: Outcome | None = None
 
 
-def apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
-    """Apply the jobs and settle their messages, all or nothing, in two round trips whatever their number.
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The outcome of each job, and the jobs of the batch that was read meanwhile."""
 
-    Raises psycopg.Error; nothing is written then.
+    outcomes: list[Outcome]
+    following: list[Job] = field(default_factory=list[Job])
+
+
+class Following(Protocol):
+    """The batch after this one."""
+
+    def read(self) -> list[Message]:
+        """Take its messages."""
+        ...
+
+    def prepare(self, messages: Sequence[Message]) -> list[Job]:
+        """Work out what each of them needs."""
+        ...
+
+
+def apply(conn: Connection[Any], jobs: Sequence[Job], following: Following | None = None) -> Applied:
+    """Apply the jobs and settle their messages, all or nothing, in a few round trips whatever their number.
+
+    The following batch is read in the same transaction, and prepared while Postgres works on these jobs.
+    Raises psycopg.Error; nothing is written and nothing was read then.
     """
     told = {
         "tillbase.event_ids": [job.message.event_id for job in jobs],
         "tillbase.types": [job.message.type for job in jobs],
     }
+    next_jobs: list[Job] = []
     with span("apply events", **told), conn.pipeline() as pipeline, conn.transaction():
         inbox.lock(conn, [job.message for job in jobs], _customers(jobs))
+        messages = following.read() if following else []
         cursors = [
             [conn.execute(sql_of(type(command)), parameters_of(command)) for command in job.commands]
             for job in jobs
         ]
         inbox.allocate_postponed(conn)
+        if following:
+            next_jobs = following.prepare(messages)
         pipeline.sync()
         outcomes = [_outcome(job, answers) for job, answers in zip(jobs, cursors, strict=True)]
         inbox.settle(conn, [(job.message, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])
-    return outcomes
+    return Applied(outcomes, next_jobs)
 
 
 def _customers(jobs: Sequence[Job]) -> list[str]:

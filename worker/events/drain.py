@@ -1,4 +1,4 @@
-"""One batch of the queue from start to end: read → normalise → decide → apply + archive.
+"""One batch of the queue: read → normalise → decide → apply + archive. batches.py goes on with the next.
 
 A batch is applied in one transaction. If Postgres refuses it, the same jobs are applied one by one, so that a bad
 event does not stop the others. Events that need data from Stripe continue in lookups.py.
@@ -18,7 +18,7 @@ from worker import metrics
 from worker.account import read_installation
 from worker.errors import UnknownShape
 from worker.events import inbox
-from worker.events.apply import Job, apply
+from worker.events.apply import Applied, Following, Job, apply
 from worker.events.commands import Command
 from worker.events.decide import decide, needs, reason_to_ignore
 from worker.events.failures import (
@@ -47,22 +47,32 @@ class Settled:
     outcome: Outcome
 
 
-def drain(
-    conn: Connection[Any], batch_size: int = inbox.BATCH_SIZE, due_within_seconds: float | None = None
-) -> list[Settled]:
-    """Take a batch and process each of its events as far as possible without Stripe.
+def drain(conn: Connection[Any], batch_size: int = inbox.BATCH_SIZE) -> list[Settled]:
+    """Take one batch and process it; raises as `settle` does."""
+    return settle(conn, prepare(conn, inbox.read(conn, batch_size)))[0]
+
+
+def prepare(conn: Connection[Any], messages: Sequence[Message]) -> list[Job]:
+    """What each message needs: commands, or an outcome without any."""
+    of_others = _of_other_accounts(conn, messages)
+    for message in messages:
+        _count_api_version(message)
+    return [_job(message, of_others.get(message.msg_id) or normalised(message)) for message in messages]
+
+
+def settle(
+    conn: Connection[Any], jobs: Sequence[Job], following: Following | None = None
+) -> tuple[list[Settled], list[Job]]:
+    """Process each event as far as possible without Stripe. Returns also the jobs of the batch that was read meanwhile.
 
     Raises psycopg.Error if the connection is lost, and for a fault of the installation. Uncommitted events are read
     again, and the attempt does not count if the fault is the installation's.
     """
-    messages = inbox.read(conn, batch_size, due_within_seconds)
-    if not messages:
-        return []
-    of_others = _of_other_accounts(conn, messages)
-    for message in messages:
-        _count_api_version(message)
-    jobs = [_job(message, of_others.get(message.msg_id) or normalised(message)) for message in messages]
-    return [Settled(job.message, outcome) for job, outcome in zip(jobs, _apply(conn, jobs), strict=True)]
+    if not jobs:
+        return [], []
+    applied = _apply(conn, jobs, following)
+    settled = [Settled(job.message, outcome) for job, outcome in zip(jobs, applied.outcomes, strict=True)]
+    return settled, applied.following
 
 
 def report(settled: Iterable[Settled]) -> None:
@@ -151,17 +161,17 @@ def _bug(message: Message, error: Exception) -> Outcome:
     return Dead(f"{type(error).__name__}: {error}. Upgrade the worker, then retry the event.")
 
 
-def _apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
+def _apply(conn: Connection[Any], jobs: Sequence[Job], following: Following | None) -> Applied:
     try:
         if len(jobs) > 1:
             try:
-                return apply(conn, jobs)
+                return apply(conn, jobs, following)
             except psycopg.Error as error:
                 raise_if_lost(conn, error)
                 if is_of_installation(error):
                     raise
                 log.info("batch_split", size=len(jobs), sqlstate=error.sqlstate)
-        return [apply_alone(conn, job) for job in jobs]
+        return Applied([apply_alone(conn, job) for job in jobs])
     except psycopg.Error as error:
         raise_if_lost(conn, error)
         _release(conn)
@@ -171,13 +181,13 @@ def _apply(conn: Connection[Any], jobs: Sequence[Job]) -> list[Outcome]:
 def apply_alone(conn: Connection[Any], job: Job) -> Outcome:
     """Apply one job. Raises psycopg.Error when the connection is lost, and for a fault of the installation."""
     try:
-        return apply(conn, [job])[0]
+        return apply(conn, [job]).outcomes[0]
     except psycopg.Error as error:
         raise_if_lost(conn, error)
         if is_of_installation(error):
             raise
         outcome = outcome_of_database_error(error, job.message.attempts)
-    return apply(conn, [Job(job.message, outcome=outcome)])[0]
+    return apply(conn, [Job(job.message, outcome=outcome)]).outcomes[0]
 
 
 def _release(conn: Connection[Any]) -> None:

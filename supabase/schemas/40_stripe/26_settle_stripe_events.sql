@@ -22,9 +22,7 @@ as $$
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
     if lock_stripe_events.postpone_months then
-        perform
-            pg_catalog.set_config('billing.postponed_ids', '{}', true),
-            pg_catalog.set_config('billing.postponed_moments', '{}', true);
+        perform pg_catalog.set_config('billing.postponed', '[', true);
     end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)

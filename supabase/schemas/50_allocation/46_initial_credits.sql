@@ -72,10 +72,6 @@ begin
     select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
     from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
-    if found and _grant_initial.period_start
-        >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
-        return;  -- nor is what is held for review of a later period
-    end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
     -- The earliest paid period was before settings.credits_since.

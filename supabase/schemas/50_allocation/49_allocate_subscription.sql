@@ -17,11 +17,21 @@ begin
     for v_paid in
         select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
         from billing.credit_schedules as schedules
+        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
                 select from billing.credit_terms
                 where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
+            )
+            -- Nor is what is held for review of a later period.
+            and not exists (
+                select from billing.credit_grants as lots
+                where lots.key_space = 'stripe'
+                    and lots.idempotency_key
+                        = billing._once_key('initial', schedules.account_id, plans.stripe_product_id)
+                    and billing._paid_from(lots.stripe_invoice_id, lots.stripe_subscription_item_id)
+                        <= schedules.period_start
             )
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
@@ -130,19 +140,14 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids text := current_setting('billing.postponed_ids', true);
-    v_moments text;
+    v_postponed text := current_setting('billing.postponed', true);
 begin
-    if coalesce(v_ids, '') = '' then
+    if coalesce(v_postponed, '') = '' then
         return false;
     end if;
-    v_moments := current_setting('billing.postponed_moments');
-    v_ids := set_config(
-        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
-    );
-    v_moments := set_config(
-        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
-    );
+    perform set_config('billing.postponed', v_postponed || json_build_object(
+        'id', _postpone_allocation.stripe_subscription_id, 'moment', _postpone_allocation.from_moment
+    ) || ',', true);
     return true;
 end
 $$;
@@ -157,14 +162,14 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
-    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
+    -- A list that is still open, as lock_stripe_events began it.
+    v_postponed text := rtrim(nullif(current_setting('billing.postponed', true), ''), ',') || ']';
     v_due record;
 begin
-    perform set_config('billing.postponed_ids', '', true);
+    perform set_config('billing.postponed', '', true);
     for v_due in
         select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
-        from unnest(v_ids, v_moments) as postponed (id, moment)
+        from json_to_recordset(v_postponed::json) as postponed (id text, moment timestamptz)
         group by date_trunc('month', postponed.moment, 'UTC')
         order by 2
     loop

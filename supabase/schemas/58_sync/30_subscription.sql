@@ -65,6 +65,32 @@ begin
 end
 $$;
 
+-- False if credits have nothing to learn from a newer state: it differs only in what no rule of credits reads, and the
+-- months of a subscription begin by the clock. Whatever is not named here may change credits.
+create function billing._may_change_credits(held billing.subscriptions, newer billing.subscriptions)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held billing.subscriptions := _may_change_credits.held;
+begin
+    -- A time of '-infinity': Stripe is asked again because the rows are not trusted.
+    if v_held.as_of > '-infinity' then
+        v_held.as_of := (_may_change_credits.newer).as_of;
+    end if;
+    v_held.updated_at := (_may_change_credits.newer).updated_at;
+    v_held.metadata := (_may_change_credits.newer).metadata;
+    v_held.cancel_at := (_may_change_credits.newer).cancel_at;
+    v_held.cancel_at_period_end := (_may_change_credits.newer).cancel_at_period_end;
+    return v_held is distinct from _may_change_credits.newer
+        -- The time of a test clock goes on, and items say how much overage is allowed.
+        or v_held.stripe_test_clock_id is not null
+        or exists (select from billing.plans where plans.overage_limit > 0);
+end
+$$;
+
 -- An older state still reports the anchor that the subscription had, and the plans of its trial.
 create function billing._record_older_state(
     stripe_subscription_id text, billing_cycle_anchor timestamptz, status text
@@ -98,14 +124,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_as_of timestamptz;
-    v_has_new_anchor boolean;
+    v_held billing.subscriptions;
+    v_subscription billing.subscriptions;
 begin
     if sync_subscription.status = 'trialing' then
         perform billing._record_trial(
             sync_subscription.stripe_subscription_id, sync_subscription.items, sync_subscription.as_of
         );
     end if;
+    select * into v_held from billing.subscriptions
+    where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id
+    for update;
     insert into billing.subscriptions as held (
         stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor, anchors,
         cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
@@ -145,16 +174,15 @@ begin
             or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
             and not billing._is_a_step_back(held, excluded, sync_subscription.items)
         )
-    -- Of a subscription that was not known (xmax is 0), or has had several.
-    returning held.xmax = 0 or cardinality(held.anchors) > 1 into v_has_new_anchor;
+    returning * into v_subscription;
 
     if not found then
-        select subscriptions.as_of into strict v_as_of from billing.subscriptions
+        select * into strict v_held from billing.subscriptions
         where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id;
         perform billing._record_older_state(
             sync_subscription.stripe_subscription_id, sync_subscription.billing_cycle_anchor, sync_subscription.status
         );
-        return billing._refused(v_as_of, sync_subscription.as_of);
+        return billing._refused(v_held.as_of, sync_subscription.as_of);
     end if;
 
     insert into billing.subscription_items (
@@ -182,15 +210,18 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._allocate_subscription(
-        sync_subscription.stripe_subscription_id, has_new_anchor => v_has_new_anchor
-    );
+    if billing._may_change_credits(v_held, v_subscription) then
+        perform billing._allocate_subscription(
+            v_subscription.stripe_subscription_id, has_new_anchor => v_subscription.anchors is distinct from v_held.anchors
+        );
+    end if;
     return 'applied';
 end
 $$;
 
 revoke all on function
-    billing._is_a_step_back, billing._record_trial, billing._record_older_state, billing.sync_subscription
+    billing._is_a_step_back, billing._record_trial, billing._may_change_credits, billing._record_older_state,
+    billing.sync_subscription
 from public, anon, authenticated, service_role;
 grant execute on function billing.sync_subscription(
     text, text, boolean, text, text, timestamptz, timestamptz, boolean, timestamptz, timestamptz, timestamptz,
