@@ -33,9 +33,13 @@ class Batches:
     def settle_next(self) -> list[Settled]:
         """Process a batch as far as possible without Stripe; empty if nothing is due. Raises as `settle` does."""
         jobs, self._jobs = self._jobs or self.prepare(self.read()), []
-        is_full = len(jobs) == self._batch_size
-        settled, self._jobs = settle(self._conn, jobs, self if is_full else None)
+        settled, self._jobs = settle(self._conn, jobs, self if self._may_read_ahead(jobs) else None)
         return settled
+
+    def _may_read_ahead(self, jobs: Sequence[Job]) -> bool:
+        # Not behind events that were tried before: if an event crashes the worker while it is prepared, the batch
+        # before it comes back with it, and must not use up its attempts.
+        return len(jobs) == self._batch_size and all(job.message.attempts == 1 for job in jobs)
 
     def read(self) -> list[Message]:
         """Take a batch of messages, in the caller's transaction if there is one."""

@@ -132,57 +132,68 @@ begin
             sync_subscription.stripe_subscription_id, sync_subscription.items, sync_subscription.as_of
         );
     end if;
-    select * into v_held from billing.subscriptions
-    where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id
-    for update;
-    insert into billing.subscriptions as held (
-        stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor, anchors,
-        cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
-        metadata, started_at, stripe_test_clock_id, as_of
-    )
-    values (
-        sync_subscription.stripe_subscription_id, sync_subscription.stripe_customer_id,
-        billing._account_of_customer(sync_subscription.stripe_customer_id, sync_subscription.livemode),
-        sync_subscription.livemode, sync_subscription.status, sync_subscription.currency,
-        sync_subscription.billing_cycle_anchor, array[sync_subscription.billing_cycle_anchor],
-        sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
-        sync_subscription.canceled_at, sync_subscription.ended_at, sync_subscription.trial_start,
-        sync_subscription.trial_end, sync_subscription.is_collection_paused, sync_subscription.metadata,
-        sync_subscription.started_at, sync_subscription.stripe_test_clock_id, sync_subscription.as_of
-    )
-    on conflict on constraint subscriptions_pkey do update
-    set status = excluded.status,
-        currency = excluded.currency,
-        billing_cycle_anchor = excluded.billing_cycle_anchor,
-        anchors = case
-            when excluded.billing_cycle_anchor = any (held.anchors) then held.anchors
-            else held.anchors || excluded.billing_cycle_anchor
-        end,
-        cancel_at = excluded.cancel_at,
-        cancel_at_period_end = excluded.cancel_at_period_end,
-        canceled_at = excluded.canceled_at,
-        ended_at = excluded.ended_at,
-        trial_start = excluded.trial_start,
-        trial_end = excluded.trial_end,
-        is_collection_paused = excluded.is_collection_paused,
-        metadata = excluded.metadata,
-        as_of = excluded.as_of,
-        updated_at = now()
-    where held.as_of < excluded.as_of
-        and (
-            sync_subscription.is_fetched
-            or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
-            and not billing._is_a_step_back(held, excluded, sync_subscription.items)
-        )
-    returning * into v_subscription;
+    loop
+        select * into v_held from billing.subscriptions
+        where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id
+        for update;
+        v_subscription := v_held;
+        v_subscription.status := sync_subscription.status;
+        v_subscription.currency := sync_subscription.currency;
+        v_subscription.billing_cycle_anchor := sync_subscription.billing_cycle_anchor;
+        if sync_subscription.billing_cycle_anchor = any (v_held.anchors) is not true then
+            v_subscription.anchors := v_held.anchors || sync_subscription.billing_cycle_anchor;
+        end if;
+        v_subscription.cancel_at := sync_subscription.cancel_at;
+        v_subscription.cancel_at_period_end := sync_subscription.cancel_at_period_end;
+        v_subscription.canceled_at := sync_subscription.canceled_at;
+        v_subscription.ended_at := sync_subscription.ended_at;
+        v_subscription.trial_start := sync_subscription.trial_start;
+        v_subscription.trial_end := sync_subscription.trial_end;
+        v_subscription.is_collection_paused := sync_subscription.is_collection_paused;
+        v_subscription.metadata := sync_subscription.metadata;
+        v_subscription.as_of := sync_subscription.as_of;
+        v_subscription.updated_at := now();
+        exit when v_held.stripe_subscription_id is not null;
 
-    if not found then
-        select * into strict v_held from billing.subscriptions
-        where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id;
-        perform billing._record_older_state(
-            sync_subscription.stripe_subscription_id, sync_subscription.billing_cycle_anchor, sync_subscription.status
-        );
-        return billing._refused(v_held.as_of, sync_subscription.as_of);
+        v_subscription.stripe_subscription_id := sync_subscription.stripe_subscription_id;
+        v_subscription.stripe_customer_id := sync_subscription.stripe_customer_id;
+        v_subscription.account_id
+            := billing._account_of_customer(sync_subscription.stripe_customer_id, sync_subscription.livemode);
+        v_subscription.livemode := sync_subscription.livemode;
+        v_subscription.started_at := sync_subscription.started_at;
+        v_subscription.stripe_test_clock_id := sync_subscription.stripe_test_clock_id;
+        v_subscription.created_at := now();
+        insert into billing.subscriptions values (v_subscription.*) on conflict do nothing;
+        exit when found;
+    end loop;
+
+    if v_held.stripe_subscription_id is not null then
+        if v_held.as_of >= v_subscription.as_of
+            or not sync_subscription.is_fetched and (
+                v_held.status in ('canceled', 'incomplete_expired') and v_held.status <> v_subscription.status
+                or billing._is_a_step_back(v_held, v_subscription, sync_subscription.items)
+            ) then
+            perform billing._record_older_state(
+                v_held.stripe_subscription_id, v_subscription.billing_cycle_anchor, v_subscription.status
+            );
+            return billing._refused(v_held.as_of, v_subscription.as_of);
+        end if;
+        update billing.subscriptions
+        set status = v_subscription.status,
+            currency = v_subscription.currency,
+            billing_cycle_anchor = v_subscription.billing_cycle_anchor,
+            anchors = v_subscription.anchors,
+            cancel_at = v_subscription.cancel_at,
+            cancel_at_period_end = v_subscription.cancel_at_period_end,
+            canceled_at = v_subscription.canceled_at,
+            ended_at = v_subscription.ended_at,
+            trial_start = v_subscription.trial_start,
+            trial_end = v_subscription.trial_end,
+            is_collection_paused = v_subscription.is_collection_paused,
+            metadata = v_subscription.metadata,
+            as_of = v_subscription.as_of,
+            updated_at = v_subscription.updated_at
+        where subscriptions.stripe_subscription_id = v_subscription.stripe_subscription_id;
     end if;
 
     insert into billing.subscription_items (
