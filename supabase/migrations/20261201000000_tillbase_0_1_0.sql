@@ -17938,17 +17938,13 @@ as $$
 declare
     v_held billing.subscriptions := _may_change_credits.held;
 begin
-    -- A time of '-infinity': Stripe is asked again because the rows are not trusted.
-    if v_held.as_of > '-infinity' then
-        v_held.as_of := (_may_change_credits.newer).as_of;
-    end if;
+    v_held.as_of := (_may_change_credits.newer).as_of;
     v_held.updated_at := (_may_change_credits.newer).updated_at;
     v_held.metadata := (_may_change_credits.newer).metadata;
     v_held.cancel_at := (_may_change_credits.newer).cancel_at;
     v_held.cancel_at_period_end := (_may_change_credits.newer).cancel_at_period_end;
     return v_held is distinct from _may_change_credits.newer
-        -- The time of a test clock goes on, and items say how much overage is allowed.
-        or v_held.stripe_test_clock_id is not null
+        -- Its items say how much overage is allowed.
         or exists (select from billing.plans where plans.overage_limit > 0);
 end
 $$;

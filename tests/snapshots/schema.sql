@@ -4787,10 +4787,6 @@ begin
     select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
     from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
-    if found and _grant_initial.period_start
-        >= billing._paid_from(v_lot.stripe_invoice_id, v_lot.stripe_subscription_item_id) then
-        return;  -- nor is what is held for review of a later period
-    end if;
     select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
     -- The earliest paid period was before settings.credits_since.
@@ -4902,11 +4898,21 @@ begin
     for v_paid in
         select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
         from billing.credit_schedules as schedules
+        join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
             and exists (
                 select from billing.credit_terms
                 where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
+            )
+            -- Nor is what is held for review of a later period.
+            and not exists (
+                select from billing.credit_grants as lots
+                where lots.key_space = 'stripe'
+                    and lots.idempotency_key
+                        = billing._once_key('initial', schedules.account_id, plans.stripe_product_id)
+                    and billing._paid_from(lots.stripe_invoice_id, lots.stripe_subscription_item_id)
+                        <= schedules.period_start
             )
         order by schedules.stripe_subscription_item_id, schedules.period_start
     loop
@@ -6642,6 +6648,24 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._may_change_credits(held billing.subscriptions, newer billing.subscriptions) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    v_held billing.subscriptions := _may_change_credits.held;
+begin
+    v_held.as_of := (_may_change_credits.newer).as_of;
+    v_held.updated_at := (_may_change_credits.newer).updated_at;
+    v_held.metadata := (_may_change_credits.newer).metadata;
+    v_held.cancel_at := (_may_change_credits.newer).cancel_at;
+    v_held.cancel_at_period_end := (_may_change_credits.newer).cancel_at_period_end;
+    return v_held is distinct from _may_change_credits.newer
+        -- Its items say how much overage is allowed.
+        or exists (select from billing.plans where plans.overage_limit > 0);
+end
+$$;
+
 CREATE TABLE billing.account_members (
     account_id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -8304,19 +8328,14 @@ CREATE FUNCTION billing._postpone_allocation(stripe_subscription_id text, from_m
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_ids text := current_setting('billing.postponed_ids', true);
-    v_moments text;
+    v_postponed text := current_setting('billing.postponed', true);
 begin
-    if coalesce(v_ids, '') = '' then
+    if coalesce(v_postponed, '') = '' then
         return false;
     end if;
-    v_moments := current_setting('billing.postponed_moments');
-    v_ids := set_config(
-        'billing.postponed_ids', (v_ids::text[] || _postpone_allocation.stripe_subscription_id)::text, true
-    );
-    v_moments := set_config(
-        'billing.postponed_moments', (v_moments::timestamptz[] || _postpone_allocation.from_moment)::text, true
-    );
+    perform set_config('billing.postponed', v_postponed || json_build_object(
+        'id', _postpone_allocation.stripe_subscription_id, 'moment', _postpone_allocation.from_moment
+    ) || ',', true);
     return true;
 end
 $$;
@@ -13032,14 +13051,14 @@ CREATE FUNCTION billing.allocate_postponed() RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_ids text[] := nullif(current_setting('billing.postponed_ids', true), '');
-    v_moments timestamptz[] := nullif(current_setting('billing.postponed_moments', true), '');
+    -- A list that is still open, as lock_stripe_events began it.
+    v_postponed text := rtrim(nullif(current_setting('billing.postponed', true), ''), ',') || ']';
     v_due record;
 begin
-    perform set_config('billing.postponed_ids', '', true);
+    perform set_config('billing.postponed', '', true);
     for v_due in
         select array_agg(postponed.id) as subscription_ids, min(postponed.moment) as from_moment
-        from unnest(v_ids, v_moments) as postponed (id, moment)
+        from json_to_recordset(v_postponed::json) as postponed (id text, moment timestamptz)
         group by date_trunc('month', postponed.moment, 'UTC')
         order by 2
     loop
@@ -14840,9 +14859,7 @@ CREATE FUNCTION billing.lock_stripe_events(event_ids text[], stripe_customer_ids
 begin
     perform pg_catalog.set_config('lock_timeout', '500ms', true);
     if lock_stripe_events.postpone_months then
-        perform
-            pg_catalog.set_config('billing.postponed_ids', '{}', true),
-            pg_catalog.set_config('billing.postponed_moments', '{}', true);
+        perform pg_catalog.set_config('billing.postponed', '[', true);
     end if;
     perform from billing.stripe_events
     where stripe_events.stripe_event_id = any (lock_stripe_events.event_ids)
@@ -18258,63 +18275,76 @@ CREATE FUNCTION billing.sync_subscription(stripe_subscription_id text, stripe_cu
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_as_of timestamptz;
-    v_has_new_anchor boolean;
+    v_held billing.subscriptions;
+    v_subscription billing.subscriptions;
 begin
     if sync_subscription.status = 'trialing' then
         perform billing._record_trial(
             sync_subscription.stripe_subscription_id, sync_subscription.items, sync_subscription.as_of
         );
     end if;
-    insert into billing.subscriptions as held (
-        stripe_subscription_id, stripe_customer_id, account_id, livemode, status, currency, billing_cycle_anchor, anchors,
-        cancel_at, cancel_at_period_end, canceled_at, ended_at, trial_start, trial_end, is_collection_paused,
-        metadata, started_at, stripe_test_clock_id, as_of
-    )
-    values (
-        sync_subscription.stripe_subscription_id, sync_subscription.stripe_customer_id,
-        billing._account_of_customer(sync_subscription.stripe_customer_id, sync_subscription.livemode),
-        sync_subscription.livemode, sync_subscription.status, sync_subscription.currency,
-        sync_subscription.billing_cycle_anchor, array[sync_subscription.billing_cycle_anchor],
-        sync_subscription.cancel_at, sync_subscription.cancel_at_period_end,
-        sync_subscription.canceled_at, sync_subscription.ended_at, sync_subscription.trial_start,
-        sync_subscription.trial_end, sync_subscription.is_collection_paused, sync_subscription.metadata,
-        sync_subscription.started_at, sync_subscription.stripe_test_clock_id, sync_subscription.as_of
-    )
-    on conflict on constraint subscriptions_pkey do update
-    set status = excluded.status,
-        currency = excluded.currency,
-        billing_cycle_anchor = excluded.billing_cycle_anchor,
-        anchors = case
-            when excluded.billing_cycle_anchor = any (held.anchors) then held.anchors
-            else held.anchors || excluded.billing_cycle_anchor
-        end,
-        cancel_at = excluded.cancel_at,
-        cancel_at_period_end = excluded.cancel_at_period_end,
-        canceled_at = excluded.canceled_at,
-        ended_at = excluded.ended_at,
-        trial_start = excluded.trial_start,
-        trial_end = excluded.trial_end,
-        is_collection_paused = excluded.is_collection_paused,
-        metadata = excluded.metadata,
-        as_of = excluded.as_of,
-        updated_at = now()
-    where held.as_of < excluded.as_of
-        and (
-            sync_subscription.is_fetched
-            or (held.status not in ('canceled', 'incomplete_expired') or held.status = excluded.status)
-            and not billing._is_a_step_back(held, excluded, sync_subscription.items)
-        )
-    -- Of a subscription that was not known (xmax is 0), or has had several.
-    returning held.xmax = 0 or cardinality(held.anchors) > 1 into v_has_new_anchor;
+    loop
+        select * into v_held from billing.subscriptions
+        where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id
+        for update;
+        v_subscription := v_held;
+        v_subscription.status := sync_subscription.status;
+        v_subscription.currency := sync_subscription.currency;
+        v_subscription.billing_cycle_anchor := sync_subscription.billing_cycle_anchor;
+        if sync_subscription.billing_cycle_anchor = any (v_held.anchors) is not true then
+            v_subscription.anchors := v_held.anchors || sync_subscription.billing_cycle_anchor;
+        end if;
+        v_subscription.cancel_at := sync_subscription.cancel_at;
+        v_subscription.cancel_at_period_end := sync_subscription.cancel_at_period_end;
+        v_subscription.canceled_at := sync_subscription.canceled_at;
+        v_subscription.ended_at := sync_subscription.ended_at;
+        v_subscription.trial_start := sync_subscription.trial_start;
+        v_subscription.trial_end := sync_subscription.trial_end;
+        v_subscription.is_collection_paused := sync_subscription.is_collection_paused;
+        v_subscription.metadata := sync_subscription.metadata;
+        v_subscription.as_of := sync_subscription.as_of;
+        v_subscription.updated_at := now();
+        exit when v_held.stripe_subscription_id is not null;
 
-    if not found then
-        select subscriptions.as_of into strict v_as_of from billing.subscriptions
-        where subscriptions.stripe_subscription_id = sync_subscription.stripe_subscription_id;
-        perform billing._record_older_state(
-            sync_subscription.stripe_subscription_id, sync_subscription.billing_cycle_anchor, sync_subscription.status
-        );
-        return billing._refused(v_as_of, sync_subscription.as_of);
+        v_subscription.stripe_subscription_id := sync_subscription.stripe_subscription_id;
+        v_subscription.stripe_customer_id := sync_subscription.stripe_customer_id;
+        v_subscription.account_id
+            := billing._account_of_customer(sync_subscription.stripe_customer_id, sync_subscription.livemode);
+        v_subscription.livemode := sync_subscription.livemode;
+        v_subscription.started_at := sync_subscription.started_at;
+        v_subscription.stripe_test_clock_id := sync_subscription.stripe_test_clock_id;
+        v_subscription.created_at := now();
+        insert into billing.subscriptions values (v_subscription.*) on conflict do nothing;
+        exit when found;
+    end loop;
+
+    if v_held.stripe_subscription_id is not null then
+        if v_held.as_of >= v_subscription.as_of
+            or not sync_subscription.is_fetched and (
+                v_held.status in ('canceled', 'incomplete_expired') and v_held.status <> v_subscription.status
+                or billing._is_a_step_back(v_held, v_subscription, sync_subscription.items)
+            ) then
+            perform billing._record_older_state(
+                v_held.stripe_subscription_id, v_subscription.billing_cycle_anchor, v_subscription.status
+            );
+            return billing._refused(v_held.as_of, v_subscription.as_of);
+        end if;
+        update billing.subscriptions
+        set status = v_subscription.status,
+            currency = v_subscription.currency,
+            billing_cycle_anchor = v_subscription.billing_cycle_anchor,
+            anchors = v_subscription.anchors,
+            cancel_at = v_subscription.cancel_at,
+            cancel_at_period_end = v_subscription.cancel_at_period_end,
+            canceled_at = v_subscription.canceled_at,
+            ended_at = v_subscription.ended_at,
+            trial_start = v_subscription.trial_start,
+            trial_end = v_subscription.trial_end,
+            is_collection_paused = v_subscription.is_collection_paused,
+            metadata = v_subscription.metadata,
+            as_of = v_subscription.as_of,
+            updated_at = v_subscription.updated_at
+        where subscriptions.stripe_subscription_id = v_subscription.stripe_subscription_id;
     end if;
 
     insert into billing.subscription_items (
@@ -18342,9 +18372,11 @@ begin
             select from jsonb_array_elements(sync_subscription.items) as item
             where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
         );
-    perform billing._allocate_subscription(
-        sync_subscription.stripe_subscription_id, has_new_anchor => v_has_new_anchor
-    );
+    if billing._may_change_credits(v_held, v_subscription) then
+        perform billing._allocate_subscription(
+            v_subscription.stripe_subscription_id, has_new_anchor => v_subscription.anchors is distinct from v_held.anchors
+        );
+    end if;
     return 'applied';
 end
 $$;
