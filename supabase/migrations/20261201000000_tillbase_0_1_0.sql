@@ -4012,6 +4012,15 @@ begin
 end
 $$;
 
+-- True if a trigger of credit_balances has something to do: a recharge, or a notice of a low balance.
+create function billing._is_alarming(available bigint, recharge_below bigint, low_balance_threshold bigint, is_low boolean)
+returns boolean
+language sql
+immutable
+as $$
+    select coalesce(available < recharge_below or is_low <> (available < low_balance_threshold), false)
+$$;
+
 create function billing.spend_credits(
     account_id uuid,
     amount numeric,
@@ -4041,6 +4050,7 @@ declare
     v_period text;
     v_period_start timestamptz;
     v_has_budgets boolean;
+    v_is_alarming boolean;
     v_is_plain boolean;
     v_lot_id bigint;
 begin
@@ -4072,10 +4082,15 @@ begin
         )
     returning
         credit_balances.balance, credit_balances.next_due_at, credit_balances.spend_cap_period,
-        credit_balances.spend_period_start, credit_balances.has_budgets
-    into v_left, v_due_at, v_period, v_period_start, v_has_budgets;
+        credit_balances.spend_period_start, credit_balances.has_budgets,
+        billing._is_alarming(
+            credit_balances.balance - credit_balances.held, credit_balances.recharge_below,
+            credit_balances.low_balance_threshold, credit_balances.is_low
+        )
+    into v_left, v_due_at, v_period, v_period_start, v_has_budgets, v_is_alarming;
     if found then
-        v_now := billing.current_time();
+        -- billing.current_time(), without the cost of the call.
+        select clock_timestamp() + clock.ahead_by into v_now from billing.clock;
         v_is_plain := (v_due_at > v_now) is not false
             and (v_period is null or v_period_start = billing.period_start(v_period, v_now));
         insert into billing.credit_entries (
@@ -4110,6 +4125,11 @@ begin
             else
                 perform billing._burn_lots(array[v_entry], '{}', v_amount);
             end if;
+            if v_is_alarming then
+                -- For the triggers, which a plain spend does not fire.
+                update billing.credit_balances set held = credit_balances.held
+                where credit_balances.account_id = v_entry.account_id;
+            end if;
             return v_entry;
         end if;
         -- The key was used before, something is due first, or another period of the cap has begun.
@@ -4125,7 +4145,7 @@ begin
 end
 $$;
 
-revoke all on function billing._post_spends, billing._spend_judged, billing.spend_credits
+revoke all on function billing._post_spends, billing._spend_judged, billing._is_alarming, billing.spend_credits
 from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text) to service_role;
 
@@ -5596,10 +5616,11 @@ end
 $$;
 
 create constraint trigger tg_credit_balances__low_balance
-after update on billing.credit_balances
+-- A plain spend writes none of these; it judges by _is_alarming, and then writes held.
+after update of held, low_balance_threshold on billing.credit_balances
 deferrable initially deferred
 for each row
--- Parsed for every update, so as short as possible: null, for accounts without a threshold, counts as false.
+-- Null, for accounts without a threshold, counts as false.
 when (new.is_low <> (new.balance - new.held < new.low_balance_threshold))
 execute function billing.tg_credit_balances__low_balance();
 
@@ -17927,8 +17948,8 @@ begin
 end
 $$;
 
--- False if credits have nothing to learn from a newer state: it differs only in what no rule of credits reads, and the
--- months of a subscription begin by the clock. Whatever is not named here may change credits.
+-- False if credits have nothing to learn from a newer state: it differs only in what no rule of credits reads, and no month
+-- is due. Whatever is not named here may change credits.
 create function billing._may_change_credits(held billing.subscriptions, newer billing.subscriptions)
 returns boolean
 language plpgsql
@@ -17944,8 +17965,15 @@ begin
     v_held.cancel_at := (_may_change_credits.newer).cancel_at;
     v_held.cancel_at_period_end := (_may_change_credits.newer).cancel_at_period_end;
     return v_held is distinct from _may_change_credits.newer
-        -- Its items say how much overage is allowed.
-        or exists (select from billing.plans where plans.overage_limit > 0);
+        -- Items say with which plans a trial began, and how much overage is allowed.
+        or v_held.status = 'trialing'
+        or exists (select from billing.plans where plans.overage_limit > 0)
+        or exists (
+            select from billing.credit_schedules
+            where credit_schedules.stripe_subscription_id = v_held.stripe_subscription_id
+                and credit_schedules.next_slot_at <= billing.current_time()
+                and credit_schedules.disarmed_reason is null
+        );
 end
 $$;
 
@@ -22098,10 +22126,11 @@ end
 $$;
 
 create constraint trigger tg_credit_balances__recharge
-after update on billing.credit_balances
+-- A plain spend writes none of these; it judges by _is_alarming, and then writes held.
+after update of held, recharge_below on billing.credit_balances
 deferrable initially deferred
 for each row
--- Postgres parses the condition for every update, so it is short. Without a threshold it is null, which counts as false.
+-- Null, for accounts without a threshold, counts as false.
 when (new.balance - new.held < new.recharge_below)
 execute function billing.tg_credit_balances__recharge();
 

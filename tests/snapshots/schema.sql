@@ -5369,6 +5369,12 @@ CREATE FUNCTION billing._is_active_user(user_id uuid) RETURNS boolean
     )
 $$;
 
+CREATE FUNCTION billing._is_alarming(available bigint, recharge_below bigint, low_balance_threshold bigint, is_low boolean) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select coalesce(available < recharge_below or is_low <> (available < low_balance_threshold), false)
+$$;
+
 CREATE FUNCTION billing._is_cap_period(period text) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -6661,8 +6667,15 @@ begin
     v_held.cancel_at := (_may_change_credits.newer).cancel_at;
     v_held.cancel_at_period_end := (_may_change_credits.newer).cancel_at_period_end;
     return v_held is distinct from _may_change_credits.newer
-        -- Its items say how much overage is allowed.
-        or exists (select from billing.plans where plans.overage_limit > 0);
+        -- Items say with which plans a trial began, and how much overage is allowed.
+        or v_held.status = 'trialing'
+        or exists (select from billing.plans where plans.overage_limit > 0)
+        or exists (
+            select from billing.credit_schedules
+            where credit_schedules.stripe_subscription_id = v_held.stripe_subscription_id
+                and credit_schedules.next_slot_at <= billing.current_time()
+                and credit_schedules.disarmed_reason is null
+        );
 end
 $$;
 
@@ -17325,6 +17338,7 @@ declare
     v_period text;
     v_period_start timestamptz;
     v_has_budgets boolean;
+    v_is_alarming boolean;
     v_is_plain boolean;
     v_lot_id bigint;
 begin
@@ -17356,10 +17370,15 @@ begin
         )
     returning
         credit_balances.balance, credit_balances.next_due_at, credit_balances.spend_cap_period,
-        credit_balances.spend_period_start, credit_balances.has_budgets
-    into v_left, v_due_at, v_period, v_period_start, v_has_budgets;
+        credit_balances.spend_period_start, credit_balances.has_budgets,
+        billing._is_alarming(
+            credit_balances.balance - credit_balances.held, credit_balances.recharge_below,
+            credit_balances.low_balance_threshold, credit_balances.is_low
+        )
+    into v_left, v_due_at, v_period, v_period_start, v_has_budgets, v_is_alarming;
     if found then
-        v_now := billing.current_time();
+        -- billing.current_time(), without the cost of the call.
+        select clock_timestamp() + clock.ahead_by into v_now from billing.clock;
         v_is_plain := (v_due_at > v_now) is not false
             and (v_period is null or v_period_start = billing.period_start(v_period, v_now));
         insert into billing.credit_entries (
@@ -17393,6 +17412,11 @@ begin
                 values (v_entry.id, v_lot_id, v_amount);
             else
                 perform billing._burn_lots(array[v_entry], '{}', v_amount);
+            end if;
+            if v_is_alarming then
+                -- For the triggers, which a plain spend does not fire.
+                update billing.credit_balances set held = credit_balances.held
+                where credit_balances.account_id = v_entry.account_id;
             end if;
             return v_entry;
         end if;
@@ -22186,9 +22210,9 @@ CREATE TRIGGER tg_clock__local_only BEFORE INSERT OR DELETE OR UPDATE OR TRUNCAT
 
 CREATE TRIGGER tg_credit_balances__kept BEFORE DELETE OR TRUNCATE ON billing.credit_balances FOR EACH STATEMENT EXECUTE FUNCTION billing.tg_ledger__append_only();
 
-CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.is_low <> ((new.balance - new.held) < new.low_balance_threshold))) EXECUTE FUNCTION billing.tg_credit_balances__low_balance();
+CREATE CONSTRAINT TRIGGER tg_credit_balances__low_balance AFTER UPDATE OF held, low_balance_threshold ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ((new.is_low <> ((new.balance - new.held) < new.low_balance_threshold))) EXECUTE FUNCTION billing.tg_credit_balances__low_balance();
 
-CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.balance - new.held) < new.recharge_below)) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
+CREATE CONSTRAINT TRIGGER tg_credit_balances__recharge AFTER UPDATE OF held, recharge_below ON billing.credit_balances DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (((new.balance - new.held) < new.recharge_below)) EXECUTE FUNCTION billing.tg_credit_balances__recharge();
 
 CREATE TRIGGER tg_credit_balances__sound BEFORE INSERT OR UPDATE OF held, debt, withheld, carried, written_off_debt, written_off_withheld, overdraft, overage_limit, spend_cap, spend_cap_period, low_balance_threshold ON billing.credit_balances FOR EACH ROW EXECUTE FUNCTION billing.tg_credit_balances__sound();
 

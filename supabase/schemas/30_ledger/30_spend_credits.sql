@@ -128,6 +128,15 @@ begin
 end
 $$;
 
+-- True if a trigger of credit_balances has something to do: a recharge, or a notice of a low balance.
+create function billing._is_alarming(available bigint, recharge_below bigint, low_balance_threshold bigint, is_low boolean)
+returns boolean
+language sql
+immutable
+as $$
+    select coalesce(available < recharge_below or is_low <> (available < low_balance_threshold), false)
+$$;
+
 create function billing.spend_credits(
     account_id uuid,
     amount numeric,
@@ -157,6 +166,7 @@ declare
     v_period text;
     v_period_start timestamptz;
     v_has_budgets boolean;
+    v_is_alarming boolean;
     v_is_plain boolean;
     v_lot_id bigint;
 begin
@@ -188,10 +198,15 @@ begin
         )
     returning
         credit_balances.balance, credit_balances.next_due_at, credit_balances.spend_cap_period,
-        credit_balances.spend_period_start, credit_balances.has_budgets
-    into v_left, v_due_at, v_period, v_period_start, v_has_budgets;
+        credit_balances.spend_period_start, credit_balances.has_budgets,
+        billing._is_alarming(
+            credit_balances.balance - credit_balances.held, credit_balances.recharge_below,
+            credit_balances.low_balance_threshold, credit_balances.is_low
+        )
+    into v_left, v_due_at, v_period, v_period_start, v_has_budgets, v_is_alarming;
     if found then
-        v_now := billing.current_time();
+        -- billing.current_time(), without the cost of the call.
+        select clock_timestamp() + clock.ahead_by into v_now from billing.clock;
         v_is_plain := (v_due_at > v_now) is not false
             and (v_period is null or v_period_start = billing.period_start(v_period, v_now));
         insert into billing.credit_entries (
@@ -226,6 +241,11 @@ begin
             else
                 perform billing._burn_lots(array[v_entry], '{}', v_amount);
             end if;
+            if v_is_alarming then
+                -- For the triggers, which a plain spend does not fire.
+                update billing.credit_balances set held = credit_balances.held
+                where credit_balances.account_id = v_entry.account_id;
+            end if;
             return v_entry;
         end if;
         -- The key was used before, something is due first, or another period of the cap has begun.
@@ -241,7 +261,7 @@ begin
 end
 $$;
 
-revoke all on function billing._post_spends, billing._spend_judged, billing.spend_credits
+revoke all on function billing._post_spends, billing._spend_judged, billing._is_alarming, billing.spend_credits
 from public, anon, authenticated, service_role;
 grant execute on function billing.spend_credits(uuid, numeric, text, text, jsonb, text, text, boolean, text) to service_role;
 

@@ -180,10 +180,11 @@ end
 $$;
 
 create constraint trigger tg_credit_balances__low_balance
-after update on billing.credit_balances
+-- A plain spend writes none of these; it judges by _is_alarming, and then writes held.
+after update of held, low_balance_threshold on billing.credit_balances
 deferrable initially deferred
 for each row
--- Parsed for every update, so as short as possible: null, for accounts without a threshold, counts as false.
+-- Null, for accounts without a threshold, counts as false.
 when (new.is_low <> (new.balance - new.held < new.low_balance_threshold))
 execute function billing.tg_credit_balances__low_balance();
 

@@ -65,8 +65,8 @@ begin
 end
 $$;
 
--- False if credits have nothing to learn from a newer state: it differs only in what no rule of credits reads, and the
--- months of a subscription begin by the clock. Whatever is not named here may change credits.
+-- False if credits have nothing to learn from a newer state: it differs only in what no rule of credits reads, and no month
+-- is due. Whatever is not named here may change credits.
 create function billing._may_change_credits(held billing.subscriptions, newer billing.subscriptions)
 returns boolean
 language plpgsql
@@ -82,8 +82,15 @@ begin
     v_held.cancel_at := (_may_change_credits.newer).cancel_at;
     v_held.cancel_at_period_end := (_may_change_credits.newer).cancel_at_period_end;
     return v_held is distinct from _may_change_credits.newer
-        -- Its items say how much overage is allowed.
-        or exists (select from billing.plans where plans.overage_limit > 0);
+        -- Items say with which plans a trial began, and how much overage is allowed.
+        or v_held.status = 'trialing'
+        or exists (select from billing.plans where plans.overage_limit > 0)
+        or exists (
+            select from billing.credit_schedules
+            where credit_schedules.stripe_subscription_id = v_held.stripe_subscription_id
+                and credit_schedules.next_slot_at <= billing.current_time()
+                and credit_schedules.disarmed_reason is null
+        );
 end
 $$;
 

@@ -160,10 +160,11 @@ end
 $$;
 
 create constraint trigger tg_credit_balances__recharge
-after update on billing.credit_balances
+-- A plain spend writes none of these; it judges by _is_alarming, and then writes held.
+after update of held, recharge_below on billing.credit_balances
 deferrable initially deferred
 for each row
--- Postgres parses the condition for every update, so it is short. Without a threshold it is null, which counts as false.
+-- Null, for accounts without a threshold, counts as false.
 when (new.balance - new.held < new.recharge_below)
 execute function billing.tg_credit_balances__recharge();
 
