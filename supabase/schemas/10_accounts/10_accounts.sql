@@ -37,31 +37,37 @@ create index account_members_user on billing.account_members (user_id);
 -- The only definition of a user's own accounts. Security definer, so that a policy on members need not read members.
 create function billing.my_account_ids()
 returns setof uuid
-language sql
+language plpgsql  -- its plan is kept; of a function in SQL it is made for each query
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 rows 2
 as $$
+begin
+    return query
     select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
     union all
-    select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid())
+    select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid());
+end
 $$;
 
 -- Those that the user owns or administers. Other members of a team see its credits, but not its e-mail address,
 -- invoices and payments.
 create function billing.my_managed_account_ids()
 returns setof uuid
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 rows 2
 as $$
+begin
+    return query
     select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
     union all
     select account_members.account_id from billing.account_members
-    where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
+    where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin');
+end
 $$;
 
 -- Whether the caller bypasses row level security: the app's own server, not a signed-in user.
