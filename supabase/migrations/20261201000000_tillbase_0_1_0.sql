@@ -735,10 +735,11 @@ create table billing.account_members (
 
 create index account_members_user on billing.account_members (user_id);
 
--- The only definition of a user's own accounts. Security definer, so that a policy on members need not read members.
+-- The only definition of a user's own accounts. Security definer, so that a policy on members need not read members. In
+-- plpgsql, because its plan is kept: a function in SQL that cannot be inlined is planned at each query.
 create function billing.my_account_ids()
 returns setof uuid
-language plpgsql  -- its plan is kept; of a function in SQL it is made for each query
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
@@ -18148,7 +18149,6 @@ create function billing._invoice_rank(status text)
 returns integer
 language sql
 immutable
-set search_path = pg_catalog, pg_temp
 as $$
     select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
 $$;
@@ -24852,14 +24852,17 @@ comment on view billing.ledger_discrepancies is 'Every inconsistency of the ledg
 -- For authenticated and service_role. Policies: with check ((select billing.has_feature('projects'))).
 
 -- The only definition of the rules. Security definer: users can't read archived plans, settings and deleted customers.
+-- In plpgsql, because its plan is kept: a function in SQL that cannot be inlined is planned at each call.
 create function billing.account_entitlements(account_id uuid)
 returns table (feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 rows 10
 as $$
+begin
+    return query
     select features.key, features.value, subscriptions.stripe_subscription_id, items.stripe_price_id
     from billing.settings
     join billing.subscriptions on subscriptions.livemode = settings.livemode
@@ -24878,52 +24881,61 @@ as $$
         and (
             account_entitlements.account_id = any (array(select billing.my_account_ids()))
             or (select billing._sees_every_account())
-        )
+        );
+end
 $$;
 
 -- Security definer: service_role, which has no accounts, may not execute my_account_ids.
 create function billing.has_feature(feature text)
 returns boolean
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select exists (
+begin
+    return exists (
         select from billing.my_account_ids() as mine (account_id)
         cross join lateral billing.account_entitlements(mine.account_id) as granted
         where granted.feature = has_feature.feature
-    )
+    );
+end
 $$;
 
 create function billing.has_feature(feature text, account_id uuid)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select exists (
+begin
+    return exists (
         select from billing.account_entitlements(has_feature.account_id) as granted
         where granted.feature = has_feature.feature
-    )
+    );
+end
 $$;
 
 create function public.has_feature(feature text)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select billing.has_feature(has_feature.feature)
+begin
+    return billing.has_feature(has_feature.feature);
+end
 $$;
 
 create function public.has_feature(feature text, account_id uuid)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select billing.has_feature(has_feature.feature, has_feature.account_id)
+begin
+    return billing.has_feature(has_feature.feature, has_feature.account_id);
+end
 $$;
 
 revoke all on function

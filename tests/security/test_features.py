@@ -453,7 +453,8 @@ def test_the_rules_are_worked_out_by_index(app: Connection, crowd: UUID) -> None
     body = value(
         app, "select prosrc from pg_proc where oid = 'billing.account_entitlements(uuid)'::regprocedure"
     )
-    nodes = plan_nodes(app, body.replace("account_entitlements.account_id", f"'{crowd}'::uuid"))
+    query = body.split("return query")[1].split(";")[0]
+    nodes = plan_nodes(app, query.replace("account_entitlements.account_id", f"'{crowd}'::uuid"))
     scans = {node["Relation Name"]: node.get("Index Name") for node in nodes if "Relation Name" in node}
     assert scans.pop("settings") is None
     # my_account_ids and who sees all are asked in functions of their own.

@@ -205,6 +205,7 @@ INLINED = {
     "billing._description_of_move",
     "billing._entry",
     "billing._first_slot",
+    "billing._invoice_rank",
     "billing._is_alarming",
     "billing._is_free",
     "billing._is_plain",

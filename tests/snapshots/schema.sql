@@ -5305,7 +5305,6 @@ $$;
 
 CREATE FUNCTION billing._invoice_rank(status text) RETURNS integer
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
 $$;
@@ -12558,9 +12557,11 @@ $$;
 COMMENT ON FUNCTION billing.account_discrepancies(account_id uuid) IS 'The rows of entitlement_discrepancies of one account.';
 
 CREATE FUNCTION billing.account_entitlements(account_id uuid) RETURNS TABLE(feature text, value jsonb, stripe_subscription_id text, stripe_price_id text)
-    LANGUAGE sql STABLE SECURITY DEFINER ROWS 10
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 10
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+begin
+    return query
     select features.key, features.value, subscriptions.stripe_subscription_id, items.stripe_price_id
     from billing.settings
     join billing.subscriptions on subscriptions.livemode = settings.livemode
@@ -12579,7 +12580,8 @@ CREATE FUNCTION billing.account_entitlements(account_id uuid) RETURNS TABLE(feat
         and (
             account_entitlements.account_id = any (array(select billing.my_account_ids()))
             or (select billing._sees_every_account())
-        )
+        );
+end
 $$;
 
 COMMENT ON FUNCTION billing.account_entitlements(account_id uuid) IS 'The features that an account may use. Empty for another user''s account, unless the caller bypasses row level security.';
@@ -14505,26 +14507,30 @@ end
 $$;
 
 CREATE FUNCTION billing.has_feature(feature text) RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select exists (
+begin
+    return exists (
         select from billing.my_account_ids() as mine (account_id)
         cross join lateral billing.account_entitlements(mine.account_id) as granted
         where granted.feature = has_feature.feature
-    )
+    );
+end
 $$;
 
 COMMENT ON FUNCTION billing.has_feature(feature text) IS 'True if one of the signed-in user''s accounts has the feature. Policies: with check ((select billing.has_feature(''projects''))).';
 
 CREATE FUNCTION billing.has_feature(feature text, account_id uuid) RETURNS boolean
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select exists (
+begin
+    return exists (
         select from billing.account_entitlements(has_feature.account_id) as granted
         where granted.feature = has_feature.feature
-    )
+    );
+end
 $$;
 
 COMMENT ON FUNCTION billing.has_feature(feature text, account_id uuid) IS 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';
@@ -15055,24 +15061,30 @@ $$;
 COMMENT ON FUNCTION billing.metrics() IS 'Figures for monitoring, in a time that does not grow with the installation. Counts end at 10,000.';
 
 CREATE FUNCTION billing.my_account_ids() RETURNS SETOF uuid
-    LANGUAGE sql STABLE SECURITY DEFINER ROWS 2
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 2
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+begin
+    return query
     select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
     union all
-    select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid())
+    select account_members.account_id from billing.account_members where account_members.user_id = (select auth.uid());
+end
 $$;
 
 COMMENT ON FUNCTION billing.my_account_ids() IS 'The accounts of the signed-in user. Policies: account_id = any (array(select billing.my_account_ids())).';
 
 CREATE FUNCTION billing.my_managed_account_ids() RETURNS SETOF uuid
-    LANGUAGE sql STABLE SECURITY DEFINER ROWS 2
+    LANGUAGE plpgsql STABLE SECURITY DEFINER ROWS 2
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
+begin
+    return query
     select accounts.id from billing.accounts where accounts.owner_id = (select auth.uid())
     union all
     select account_members.account_id from billing.account_members
-    where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin')
+    where account_members.user_id = (select auth.uid()) and account_members.role in ('owner', 'admin');
+end
 $$;
 
 COMMENT ON FUNCTION billing.my_managed_account_ids() IS 'The accounts that the signed-in user owns or administers: those whose invoices, payments and e-mail address they may read.';
@@ -19775,19 +19787,23 @@ CREATE FUNCTION public.grant_credits(account_id uuid, amount numeric, idempotenc
 $$;
 
 CREATE FUNCTION public.has_feature(feature text) RETURNS boolean
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select billing.has_feature(has_feature.feature)
+begin
+    return billing.has_feature(has_feature.feature);
+end
 $$;
 
 COMMENT ON FUNCTION public.has_feature(feature text) IS 'True if one of the signed-in user''s accounts has the feature.';
 
 CREATE FUNCTION public.has_feature(feature text, account_id uuid) RETURNS boolean
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-    select billing.has_feature(has_feature.feature, has_feature.account_id)
+begin
+    return billing.has_feature(has_feature.feature, has_feature.account_id);
+end
 $$;
 
 COMMENT ON FUNCTION public.has_feature(feature text, account_id uuid) IS 'True if this account, one of the signed-in user''s, has the feature; service_role can check any account.';

@@ -34,10 +34,11 @@ create table billing.account_members (
 
 create index account_members_user on billing.account_members (user_id);
 
--- The only definition of a user's own accounts. Security definer, so that a policy on members need not read members.
+-- The only definition of a user's own accounts. Security definer, so that a policy on members need not read members. In
+-- plpgsql, because its plan is kept: a function in SQL that cannot be inlined is planned at each query.
 create function billing.my_account_ids()
 returns setof uuid
-language plpgsql  -- its plan is kept; of a function in SQL it is made for each query
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp

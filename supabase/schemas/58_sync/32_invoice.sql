@@ -8,7 +8,6 @@ create function billing._invoice_rank(status text)
 returns integer
 language sql
 immutable
-set search_path = pg_catalog, pg_temp
 as $$
     select array_position(array['draft', 'open', 'uncollectible', 'paid'], replace(_invoice_rank.status, 'void', 'paid'))
 $$;
