@@ -141,9 +141,10 @@ begin
 end
 $$;
 
--- Called in its own transaction, so that the attempt counts even if the event crashes the worker. Two statements,
--- because a message may be committed after the first one's snapshot; the second sees its event. pgmq.read is not used,
--- because it scans every message that is not due yet.
+-- Called in a transaction of its own, or in the one that applies the batch before: the attempt is committed before any of
+-- these messages is applied, so it counts even if its event crashes the worker. Two statements, because a message may be
+-- committed after the first one's snapshot; the second sees its event. pgmq.read is not used, because it scans every
+-- message that is not due yet.
 --
 -- due_within_seconds: only messages that became due within that time; null: all. An old snapshot keeps entries of
 -- archived messages in the index, and this way not every poll must skip them. Messages without a queued event are
