@@ -14615,10 +14615,11 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_paid record;
 begin
-    for v_paid in
+    perform billing._grant_initial(
+        _grant_initial_of_invoice.invoice, paid.stripe_price_id, paid.stripe_subscription_item_id, paid.period_start
+    )
+    from (
         select schedules.stripe_price_id, schedules.stripe_subscription_item_id, schedules.period_start
         from billing.credit_schedules as schedules
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
@@ -14628,7 +14629,7 @@ begin
                 select from billing.credit_terms
                 where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
             )
-            -- Nor is what is held for review of a later period.
+            -- Those of an earlier period, granted or held for review, stay.
             and not exists (
                 select from billing.credit_grants as lots
                 where lots.key_space = 'stripe'
@@ -14638,12 +14639,7 @@ begin
                         <= schedules.period_start
             )
         order by schedules.stripe_subscription_item_id, schedules.period_start
-    loop
-        perform billing._grant_initial(
-            _grant_initial_of_invoice.invoice, v_paid.stripe_price_id, v_paid.stripe_subscription_item_id,
-            v_paid.period_start
-        );
-    end loop;
+    ) as paid;
 end
 $$;
 
