@@ -96,11 +96,18 @@ class Worth:
             and other.line.start < line.end
             and other.order < paid.order
         )
-        another = any(
-            other.invoice.id == paid.invoice.id and other.line.item == line.item and other.line.id != line.id
+        # Else it is itself what the change adds, and a coupon pays for it.
+        another_adds = any(
+            other.invoice.id == paid.invoice.id
+            and other.line.item == line.item
+            and other.line.id != line.id
+            and other.line.is_proration
+            and other.line.start == line.start
+            and other.line.amount >= 0
+            and not other.line.credited
             for other in every
         )
-        return before and another
+        return before and another_adds
 
     def _credited(self, paid: Paid) -> Paid | None:
         line = paid.line

@@ -246,6 +246,33 @@ def test_free_month_comes_once_however_often_it_is_taken() -> None:
     assert story.balance(END) == 100
 
 
+@pytest.mark.parametrize(
+    ("pro", "on_one", "granted"),
+    [(1_267, False, 100 + 600 - 500), (0, False, 33 + 666), (0, True, 33 + 666)],
+    ids=["from a paid plan", "from a plan of the coupon", "both changes on one invoice"],
+)
+def test_change_back_to_a_plan_that_was_paid_for_gives_it_where_a_coupon_pays(
+    pro: int, on_one: bool, granted: int
+) -> None:
+    june = int(datetime(2027, 6, 1, tzinfo=UTC).timestamp())
+    end, early, middle = at(30, june), at(10, june), at(15, june)
+    story = Story([State(june, "active", june)])
+    first = line(BASIC, 1000, june, end)
+    to_pro = line(PRO, pro, early, end, is_proration=True)
+    there = line(BASIC, -667, early, end, is_proration=True, credited=(first.id,)), to_pro
+    back = (
+        line(PRO, -pro * 3 // 4, middle, end, is_proration=True, credited=(to_pro.id,)),
+        line(BASIC, 0, middle, end, is_proration=True),
+    )
+    story.pay(june, first)
+    if on_one:
+        story.pay(middle, *there, *back)
+    else:
+        story.pay(early, *there)
+        story.pay(middle, *back)
+    assert story.balance(middle) == granted + 50
+
+
 def test_half_price_gives_everything() -> None:
     story = Story()
     story.pay(JANUARY, line(PRO, 1900, discount=950))

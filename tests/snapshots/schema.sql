@@ -6579,6 +6579,8 @@ begin
                     where added.stripe_invoice_id = v_change.stripe_invoice_id and added.is_proration
                         and added.stripe_subscription_item_id = v_change.stripe_subscription_item_id
                         and added.stripe_line_id <> v_change.stripe_line_id and added.amount >= 0
+                        and coalesce(cardinality(added.credited_line_ids), 0) = 0
+                        and added.period_start = v_change.period_start
                 ))
             order by paid.quantity = v_change.quantity desc, paid.period_start desc, invoices.invoiced_at desc,
                 paid.stripe_line_id

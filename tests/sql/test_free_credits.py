@@ -192,6 +192,35 @@ def test_change_between_free_plans_gives_the_larger_and_takes_nothing(shop: Shop
     assert (shop.balance, shop.carried) == (70 - spent, 0)
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize(
+    ("pro", "on_one", "granted"),
+    [(1_267, False, 100 + 600 - 500), (0, False, 33 + 666), (0, True, 33 + 666)],
+    ids=["from a paid plan", "from a plan of the coupon", "both changes on one invoice"],
+)
+def test_change_back_to_a_plan_that_was_paid_for_gives_it_where_a_coupon_pays(
+    shop: Shop, pro: int, on_one: bool, granted: int, is_late: bool
+) -> None:
+    """Stripe charges 0 for it, and names no line that this would credit: 50 for the half of the month."""
+    shop.sell("basic", 100, unit_amount=1000)
+    shop.sell("pro", 1000, unit_amount=1900)
+    shop.state(NOON, item(stripe_price_id="price_basic", current_period_start=START, current_period_end=JULY))
+    at = START + 10 * DAY
+    there = [
+        credit("basic", -667, at, JULY, name="il_2", credited_line_ids=["il_1"]),
+        rest("pro", pro, at, JULY, name="il_3"),
+    ]
+    back = [
+        credit("pro", -pro * 3 // 4, NOON, JULY, name="il_4", credited_line_ids=["il_3"]),
+        rest("basic", 0, NOON, JULY, name="il_5"),
+    ]
+    changes = [("in_2", NOON, there + back)] if on_one else [("in_2", at, there), ("in_3", NOON, back)]
+    bills = [("in_1", START, [of("basic", 1000, START, JULY, "il_1")]), *changes]
+    for name, billed_at, lines in reversed(bills) if is_late else bills:
+        shop.bill(name, billed_at, *lines)
+    assert (shop.balance, shop.carried) == (granted + 50, 0)
+
+
 def test_paid_plan_of_the_same_product_gives_in_full_beside_it(free: Shop) -> None:
     free.sell("paid", 500, product="free")
     take(free, 1)

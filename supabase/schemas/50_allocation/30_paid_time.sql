@@ -271,10 +271,10 @@ $$;
 -- For the changes of a subscription from a time on, finds the lines that give time back, and the line that each
 -- credits. Stripe's proration details name it. Without them, it is the latest line of the same item and price whose
 -- time continues at that moment; and a change with amount 0 gives back if its item, price and quantity were paid before
--- and another line of its item adds time. If Stripe credits money, time is given back even if nobody has paid for it
--- (its invoice is not paid yet, or a coupon paid), because the customer has the money. Nothing is given back for an
--- invoice that was voided or is unknown. Lines that share time with others are no longer plain. Returns the earliest
--- time from which months change.
+-- and another line of the same change adds time to its item: else it is itself what adds, and a coupon pays. If Stripe
+-- credits money, time is given back even if nobody has paid for it (its invoice is not paid yet, or a coupon paid),
+-- because the customer has the money. Nothing is given back for an invoice that was voided or is unknown. Lines that
+-- share time with others are no longer plain. Returns the earliest time from which months change.
 create function billing._match_credits(stripe_subscription_id text, from_moment timestamptz)
 returns timestamptz
 language plpgsql
@@ -331,6 +331,8 @@ begin
                     where added.stripe_invoice_id = v_change.stripe_invoice_id and added.is_proration
                         and added.stripe_subscription_item_id = v_change.stripe_subscription_item_id
                         and added.stripe_line_id <> v_change.stripe_line_id and added.amount >= 0
+                        and coalesce(cardinality(added.credited_line_ids), 0) = 0
+                        and added.period_start = v_change.period_start
                 ))
             order by paid.quantity = v_change.quantity desc, paid.period_start desc, invoices.invoiced_at desc,
                 paid.stripe_line_id
