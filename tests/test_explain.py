@@ -9,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from dateutil.relativedelta import relativedelta
 
 from cli.main import main
 from tests.sql.calls import item, line, link, sync_invoice, sync_price, sync_product, sync_subscription
@@ -51,7 +52,7 @@ def subscribe(conn: psycopg.Connection, credits: int = 100, **metadata: str) -> 
         lookup_key="pro",
         metadata={"monthly_credits": str(credits)} | metadata,
     )
-    end = START + timedelta(days=30)
+    end = START + relativedelta(months=1)
     sync_subscription(
         conn, **NAMES, billing_cycle_anchor=START, started_at=START,
         items=[item(**OF_ITEM, current_period_start=START, current_period_end=end)],

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from dateutil.relativedelta import relativedelta
 from psycopg.rows import dict_row
 
 from cli.explain import case_of
@@ -29,7 +30,7 @@ from tests.support import Database
 from tests.worker.events import Event, receive
 
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-END = START + timedelta(days=30)
+END = START + relativedelta(months=1)
 OF_ITEM = {"stripe_subscription_item_id": "si_1", "stripe_price_id": "price_1"}
 ENTRIES = 30_000
 
