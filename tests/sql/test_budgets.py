@@ -36,7 +36,7 @@ from tests.sql.races import at_once, blocked
 from tests.support import Database, account_of, as_user, create_user
 
 MEMBER, WRITER, READER, KEY = "member:1", "agent:writer", "agent:reader", "key:7"
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LENGTHS = {"hour": HOUR, "day": DAY, "week": 7 * DAY}
 
 
@@ -312,6 +312,7 @@ def test_a_refund_of_an_earlier_period_makes_no_room(
 def test_each_period_begins_at_its_boundary_in_utc(
     admin: Connection, app: Connection, account: UUID, period: str
 ) -> None:
+    move_clock(admin, MINUTE)  # or the last seconds of an hour would have no room for what follows
     grant(app, account, 1000)
     set_budget(app, account, WRITER, 20, period)
     set_limits(app, account, spend_cap=500, spend_cap_period=period)
@@ -324,12 +325,12 @@ def test_each_period_begins_at_its_boundary_in_utc(
         assert boundary == datetime(now.year + now.month // 12, now.month % 12 + 1, 1, tzinfo=UTC)
     else:
         assert boundary == value(app, "select date_trunc(%s, %s, 'UTC')", [period, now]) + LENGTHS[period]
-    move_clock(admin, boundary - now - timedelta(seconds=30))
+    move_clock(admin, MINUTE + boundary - now - timedelta(seconds=30))
     spend(app, account, 20, actor=WRITER)
     with refused("TB091"):
         spend(app, account, 1, actor=WRITER)
     held = hold(app, account, 5, expires_in="1 hour")
-    move_clock(admin, boundary - now + timedelta(seconds=1))
+    move_clock(admin, MINUTE + boundary - now + timedelta(seconds=1))
     if period == "total":
         with refused("TB091"):
             spend(app, account, 1, actor=WRITER)
