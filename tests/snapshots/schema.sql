@@ -4784,8 +4784,7 @@ declare
 begin
     select billing._once_key('initial', v_invoice.account_id, plans.stripe_product_id) into strict v_key
     from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
-    select credit_grants.id, credit_grants.stripe_invoice_id, credit_grants.stripe_subscription_item_id into v_lot
-    from billing.credit_grants
+    select credit_grants.id, credit_grants.stripe_invoice_id into v_lot from billing.credit_grants
     where credit_grants.idempotency_key = v_key and credit_grants.key_space = 'stripe';
     select * into v_plan from billing.plans where plans.stripe_price_id = _grant_initial.stripe_price_id;
     v_terms := billing._terms_at(_grant_initial.stripe_price_id, _grant_initial.period_start);
