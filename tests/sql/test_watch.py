@@ -323,6 +323,8 @@ def test_what_a_plan_without_credits_has_behind_it_is_not_read_every_minute(
         admin.execute(f"set {setting}".encode())
 
     def rows_read() -> int:
+        # Or what the inserts looked up may still be counted here.
+        admin.execute("select pg_stat_force_next_flush()")
         with admin.transaction():
             admin.execute("select billing._watch_plans()")
             return value(
@@ -331,14 +333,14 @@ def test_what_a_plan_without_credits_has_behind_it_is_not_read_every_minute(
                 "from pg_stat_xact_user_tables where relname in ('subscription_items', 'subscriptions')",
             )
 
-    assert rows_read() < 1_000  # of 100,000; the planner looks at both ends of the index
+    assert rows_read() < 100  # of 100,000; the planner looks at both ends of the index
     assert told(conn, "plan_without_credits") == []
     admin.execute(
         "insert into billing.subscription_items (stripe_subscription_item_id, stripe_subscription_id, "
         "stripe_price_id, current_period_start, current_period_end, quantity) "
         "values ('si_1_live', 'sub_1', 'price_1', now(), now() + '1 month'::interval, 1)"
     )
-    assert rows_read() < 1_000
+    assert rows_read() < 100
     assert len(told(conn, "plan_without_credits")) == 1
 
 
