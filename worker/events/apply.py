@@ -1,7 +1,7 @@
 """Commands → rows, credits and archived messages, in one transaction. The only stage that writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from psycopg import Connection, Cursor
@@ -31,10 +31,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The outcome of each job, and the jobs of the batch that was read meanwhile."""
+    """The outcome of each job, and the jobs of the batch that was read meanwhile; None: none was read."""
 
     outcomes: list[Outcome]
-    following: list[Job] = field(default_factory=list[Job])
+    following: list[Job] | None = None
 
 
 class Following(Protocol):
@@ -59,7 +59,7 @@ def apply(conn: Connection[Any], jobs: Sequence[Job], following: Following | Non
         "tillbase.event_ids": [job.message.event_id for job in jobs],
         "tillbase.types": [job.message.type for job in jobs],
     }
-    next_jobs: list[Job] = []
+    next_jobs: list[Job] | None = None
     with span("apply events", **told), conn.pipeline() as pipeline, conn.transaction():
         inbox.lock(conn, [job.message for job in jobs], _customers(jobs))
         messages = following.read() if following else []

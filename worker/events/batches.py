@@ -32,8 +32,14 @@ class Batches:
 
     def settle_next(self) -> list[Settled]:
         """Process a batch as far as possible without Stripe; empty if nothing is due. Raises as `settle` does."""
-        jobs, self._jobs = self._jobs or self.prepare(self.read()), []
-        settled, self._jobs = settle(self._conn, jobs, self if self._may_read_ahead(jobs) else None)
+        jobs, self._jobs = self._jobs, []
+        if not jobs:
+            jobs = self.prepare(self.read())
+            self._polls.found(len(jobs))
+        settled, following = settle(self._conn, jobs, self if self._may_read_ahead(jobs) else None)
+        if following is not None:
+            self._jobs = following
+            self._polls.found(len(following))
         return settled
 
     def _may_read_ahead(self, jobs: Sequence[Job]) -> bool:
@@ -44,9 +50,7 @@ class Batches:
     def read(self) -> list[Message]:
         """Take a batch of messages, in the caller's transaction if there is one."""
         due_within_seconds = self._polls.due_within_seconds(time.monotonic())
-        messages = inbox.read(self._conn, self._batch_size, due_within_seconds)
-        self._polls.found(len(messages))
-        return messages
+        return inbox.read(self._conn, self._batch_size, due_within_seconds)
 
     def prepare(self, messages: Sequence[Message]) -> list[Job]:
         """What each of the messages needs."""
@@ -75,5 +79,6 @@ class _Polls:
         return now_seconds - clean + POLL_LEEWAY_SECONDS
 
     def found(self, count: int) -> None:
+        """What the last poll found, once it is committed."""
         if count < self._batch_size:
             self._clean_seconds = self._asked_seconds

@@ -62,14 +62,15 @@ def prepare(conn: Connection[Any], messages: Sequence[Message]) -> list[Job]:
 
 def settle(
     conn: Connection[Any], jobs: Sequence[Job], following: Following | None = None
-) -> tuple[list[Settled], list[Job]]:
-    """Process each event as far as possible without Stripe. Returns also the jobs of the batch that was read meanwhile.
+) -> tuple[list[Settled], list[Job] | None]:
+    """Process each event as far as possible without Stripe. Returns also the jobs of the batch that was read meanwhile;
+    None: none was read.
 
     Raises psycopg.Error if the connection is lost, and for a fault of the installation. Uncommitted events are read
     again, and the attempt does not count if the fault is the installation's.
     """
     if not jobs:
-        return [], []
+        return [], None
     applied = _apply(conn, jobs, following)
     settled = [Settled(job.message, outcome) for job, outcome in zip(jobs, applied.outcomes, strict=True)]
     return settled, applied.following
