@@ -19,7 +19,7 @@ from worker.events import inbox
 from worker.events.batches import Batches
 from worker.events.drain import drain
 from worker.events.failures import ATTEMPTS_MAX
-from worker.events.outcomes import Dead, Done
+from worker.events.outcomes import Dead, Done, Parked
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 
@@ -113,7 +113,6 @@ def test_a_batch_that_is_refused_has_read_nothing_ahead(shop: Shop) -> None:
     blocked = paid(1)
     shop.receive(blocked)
     others = customers(shop, 2)
-    shop.app.execute("update pgmq.q_stripe_events set vt = enqueued_at - interval '1 minute'")
     batches = Batches(shop.worker, 2)
     with shop.database.connect() as app, app.transaction():
         app.execute("select from billing.credit_balances where account_id = %s for update", [busy])
@@ -125,6 +124,19 @@ def test_a_batch_that_is_refused_has_read_nothing_ahead(shop: Shop) -> None:
     assert [item.outcome for item in batches.settle_next()] == [Done()]
     assert shop.balance(busy) == FIRST_MONTH
     shop.assert_sound()
+
+
+def test_what_was_read_behind_a_batch_that_is_refused_is_read_again_at_once(shop: Shop) -> None:
+    unlinked = paid(9)
+    shop.receive(unlinked)
+    others = customers(shop, 2)
+    shop.app.execute("update pgmq.q_stripe_events set vt = enqueued_at - interval '1 minute'")
+    batches = Batches(shop.worker, 2)
+    settled = batches.settle_next()
+    assert [item.message.event_id for item in settled] == [unlinked.id, others[0].id]
+    assert isinstance(settled[0].outcome, Parked)
+    assert attempts(shop, others[1]) == 0
+    assert [item.message.event_id for item in batches.settle_next()] == [others[1].id]
 
 
 def test_a_connection_lost_at_the_commit_leaves_both_batches_to_others(
