@@ -14,6 +14,8 @@ from worker.settings import Settings
 CONNECT_TIMEOUT_SECONDS = 10
 # A pool with other users may return another connection than the one that was just released.
 POOLER_PROBES = 20
+# A statement keeps its plan once it has run so often. psycopg forgets all of them at each rollback.
+PREPARE_AFTER = 5
 
 
 def connect(settings: Settings) -> Connection[Any]:
@@ -36,10 +38,11 @@ def prepare(conn: Connection[Any]) -> None:
     conn.execute("set enable_seqscan = off")
     conn.execute("set plan_cache_mode = force_generic_plan")
     conn.execute("set jit = off")
+    # Only now: named statements fail behind a transaction pooler, which was refused before.
+    conn.prepare_threshold = PREPARE_AFTER
 
 
 def _log_in(settings: Settings) -> Connection[Any]:
-    # Named prepared statements fail behind a pooler.
     return psycopg.connect(
         settings.postgres_url,
         autocommit=True,

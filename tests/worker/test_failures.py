@@ -29,6 +29,7 @@ from worker.events.failures import (
 )
 from worker.events.fetch import StripeReader
 from worker.events.outcomes import Dead, Done, Parked, RetryLater
+from worker.sessions import PREPARE_AFTER
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 
@@ -206,6 +207,40 @@ def test_an_event_that_kills_the_worker_has_its_attempts_counted(shop: Shop) -> 
     settled = shop.drain()
     assert [(item.message.attempts, item.outcome) for item in settled] == [(4, Done())]
     assert shop.balance(account) == FIRST_MONTH
+    shop.assert_sound()
+
+
+# As an upgrade does while a worker runs: a function returns something else, and is found under its name.
+_UPGRADE = """
+alter function billing.allocate_postponed() rename to allocate_postponed_before;
+create function billing.allocate_postponed() returns integer language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$ begin perform billing.allocate_postponed_before(); return 1; end $$;
+grant execute on function billing.allocate_postponed() to billing_worker;
+"""
+
+
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_an_upgrade_under_a_running_worker_costs_no_event(shop: Shop, waiting: int) -> None:
+    """The session has kept the plans of statements, and Postgres refuses those that return something else now."""
+    for n in range(PREPARE_AFTER + 2):
+        shop.link(n)
+        assert shop.outcome(paid(n)) == Done()
+    kept = shop.worker.execute("select statement from pg_catalog.pg_prepared_statements").fetchall()
+    assert any("allocate_postponed" in statement for (statement,) in kept)
+    with shop.database.connect(admin=True) as conn:
+        conn.execute(_UPGRADE)
+    numbers = range(100, 100 + waiting)
+    accounts = [shop.link(n) for n in numbers]
+    for n in numbers:
+        shop.receive(paid(n))
+    first = [item.outcome for item in shop.drain()]
+    if waiting == 1:
+        assert [type(outcome) for outcome in first] == [RetryLater]
+        shop.make_due()
+        first = [item.outcome for item in shop.drain()]
+    assert first == [Done()] * waiting
+    assert [shop.balance(account) for account in accounts] == [FIRST_MONTH] * waiting
     shop.assert_sound()
 
 
