@@ -40,7 +40,7 @@ class Applied:
 class Following(Protocol):
     """The batch after this one."""
 
-    def read(self) -> list[Message]:
+    def read(self) -> Cursor[Message]:
         """Take its messages."""
         ...
 
@@ -62,14 +62,17 @@ def apply(conn: Connection[Any], jobs: Sequence[Job], following: Following | Non
     next_jobs: list[Job] | None = None
     with span("apply events", **told), conn.pipeline() as pipeline, conn.transaction():
         inbox.lock(conn, [job.message for job in jobs], _customers(jobs))
-        messages = following.read() if following else []
+        reading = None
+        if following:
+            reading = following.read()
+            conn.pgconn.send_flush_request()  # or Postgres keeps its answer until all commands have run
         cursors = [
             [conn.execute(sql_of(type(command)), parameters_of(command)) for command in job.commands]
             for job in jobs
         ]
         inbox.allocate_postponed(conn)
-        if following:
-            next_jobs = following.prepare(messages)
+        if following and reading:
+            next_jobs = following.prepare(reading.fetchall())
         pipeline.sync()
         outcomes = [_outcome(job, answers) for job, answers in zip(jobs, cursors, strict=True)]
         inbox.settle(conn, [(job.message, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 
 from worker.events import inbox
 from worker.events.apply import Job
@@ -34,7 +34,7 @@ class Batches:
         """Process a batch as far as possible without Stripe; empty if nothing is due. Raises as `settle` does."""
         jobs, self._jobs = self._jobs, []
         if not jobs:
-            jobs = self.prepare(self.read())
+            jobs = self.prepare(self.read().fetchall())
             self._polls.found(len(jobs))
         settled, following = settle(self._conn, jobs, self if self._may_read_ahead(jobs) else None)
         if following is not None:
@@ -47,7 +47,7 @@ class Batches:
         # before it comes back with it, and must not use up its attempts.
         return len(jobs) == self._batch_size and all(job.message.attempts == 1 for job in jobs)
 
-    def read(self) -> list[Message]:
+    def read(self) -> Cursor[Message]:
         """Take a batch of messages, in the caller's transaction if there is one."""
         due_within_seconds = self._polls.due_within_seconds(time.monotonic())
         return inbox.read(self._conn, self._batch_size, due_within_seconds)

@@ -49,7 +49,7 @@ class Settled:
 
 def drain(conn: Connection[Any], batch_size: int = inbox.BATCH_SIZE) -> list[Settled]:
     """Take one batch and process it; raises as `settle` does."""
-    return settle(conn, prepare(conn, inbox.read(conn, batch_size)))[0]
+    return settle(conn, prepare(conn, inbox.read(conn, batch_size).fetchall()))[0]
 
 
 def prepare(conn: Connection[Any], messages: Sequence[Message]) -> list[Job]:

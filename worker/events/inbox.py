@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.rows import class_row, tuple_row
 
 from worker.events.outcomes import Dead, Done, Fetch, Ignored, Outcome, Parked, Refetch, RetryLater
@@ -64,19 +64,18 @@ def release(conn: Connection[Any], delay_seconds: int = 0) -> None:
 
 def read(
     conn: Connection[Any], batch_size: int = BATCH_SIZE, due_within_seconds: float | None = None
-) -> list[Message]:
-    """Take up to a batch of messages, in a separate transaction, so that the attempt always counts.
+) -> Cursor[Message]:
+    """Take up to a batch of messages, before the transaction that applies them, so that the attempt always counts.
 
     `due_within_seconds`: only those that became due since then; None: all that are due.
     """
-    with conn.cursor(row_factory=class_row(Message)) as cursor:
-        return cursor.execute(
-            "select msg_id, read_ct, attempts, stripe_event_id as event_id, type, api_version, created_at, payload, "
-            "received_at "
-            "from billing.read_stripe_events("
-            "visibility_seconds => %s, batch_size => %s, due_within_seconds => %s)",
-            [VISIBILITY_SECONDS, batch_size, due_within_seconds],
-        ).fetchall()
+    return conn.cursor(row_factory=class_row(Message)).execute(
+        "select msg_id, read_ct, attempts, stripe_event_id as event_id, type, api_version, created_at, payload, "
+        "received_at "
+        "from billing.read_stripe_events("
+        "visibility_seconds => %s, batch_size => %s, due_within_seconds => %s)",
+        [VISIBILITY_SECONDS, batch_size, due_within_seconds],
+    )
 
 
 def take_lookups(conn: Connection[Any], lookups_max: int) -> list[Lookup]:
