@@ -10212,6 +10212,33 @@ begin
 end
 $$;
 
+-- True if a plan has or had initial credits, and the account was granted none for this period or an earlier one.
+create function billing._may_give_initial(plan billing.plans, account_id uuid, period_start timestamptz)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (_may_give_initial.plan).initial_credits = 0 and not exists (
+        select from billing.credit_terms
+        where credit_terms.stripe_price_id = (_may_give_initial.plan).stripe_price_id and credit_terms.initial_credits > 0
+    ) then
+        return false;
+    end if;
+    return not exists (
+        select from billing.credit_grants as lots
+        join billing.invoice_lines as paid on paid.stripe_invoice_id = lots.stripe_invoice_id
+            and paid.stripe_subscription_item_id = lots.stripe_subscription_item_id
+        where lots.key_space = 'stripe'
+            and lots.idempotency_key = billing._once_key(
+                'initial', _may_give_initial.account_id, (_may_give_initial.plan).stripe_product_id
+            )
+            and not paid.is_proration and paid.period_start <= _may_give_initial.period_start
+    );
+end
+$$;
+
 -- Grants initial or trial credits, or holds them. A repeated call does nothing, whatever happened to the credits; only
 -- credits under review move to an earlier paid period, as a granted lot would.
 create function billing._grant_once(
@@ -10302,7 +10329,7 @@ $$;
 
 revoke all on function
     billing._seen_card_policy, billing._once_key, billing._was_given, billing._seen_card, billing._set_aside, billing._paid_from,
-    billing._grant_once, billing._is_held
+    billing._may_give_initial, billing._grant_once, billing._is_held
 from public, anon, authenticated, service_role;
 
 comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached or charged.';
@@ -10724,29 +10751,25 @@ $$;
 
 -- From when on the time of a line gives credits: always (-infinity), unless its invoice was paid before
 -- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
-create function billing._counts_from(invoice billing.invoices, period_end timestamptz, settings billing.settings)
+create function billing._counts_from(
+    paid_at timestamptz, period_end timestamptz, credits_since timestamptz, grants_current_period boolean
+)
 returns timestamptz
-language plpgsql
+language sql
 immutable
-set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_since timestamptz := (_counts_from.settings).credits_since;
-begin
-    return case
-        when coalesce(
-            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
-        ) then '-infinity'
-        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
+    select case
+        when coalesce(paid_at >= credits_since, true) then '-infinity'
+        when grants_current_period and period_end > credits_since then credits_since
         else 'infinity'
-    end;
-end
+    end
 $$;
 
--- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
--- nothing was recorded; infinity: nothing that gives credits.
-create function billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions)
-returns timestamptz
+-- Records what the subscription lines of a paid invoice add and give back. from_moment: the earliest affected time; null:
+-- nothing was recorded; infinity: nothing that gives credits. may_give_initial: of what was recorded.
+create function billing._record_paid_time(
+    invoice billing.invoices, subscription billing.subscriptions, out from_moment timestamptz, out may_give_initial boolean
+)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -10760,15 +10783,18 @@ declare
     v_anchor timestamptz;
     v_gives_back boolean;
     v_is_free boolean;
-    v_from timestamptz;
     v_shared_from timestamptz;
-    v_settings billing.settings;
+    v_paid_at timestamptz := coalesce(v_invoice.paid_at, v_invoice.as_of);
+    v_credits_since timestamptz;
+    v_grants_current_period boolean;
     v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
-    select * into strict v_settings from billing.settings;
+    may_give_initial := false;
+    select settings.credits_since, settings.grants_current_period into strict v_credits_since, v_grants_current_period
+    from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -10781,7 +10807,9 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
+        v_counts_from := billing._counts_from(
+            v_paid_at, v_line.period_end, v_credits_since, v_grants_current_period
+        );
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
@@ -10860,7 +10888,7 @@ begin
             v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
             billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
-            coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
+            v_paid_at, v_line.period_end,
             -- The first month is granted at once, so a paid line with only one month never falls due.
             case
                 when v_gives_back or v_counts_from = 'infinity' then null
@@ -10870,14 +10898,15 @@ begin
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
-        v_from := least(v_from, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        from_moment := least(from_moment, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        may_give_initial := may_give_initial or not v_line.is_proration
+            and billing._may_give_initial(v_plan, v_invoice.account_id, v_line.period_start);
         v_shared_from := least(v_shared_from, v_line.period_start);
         v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
     end loop;
     if v_is_shared then
-        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
+        from_moment := least(from_moment, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
     end if;
-    return v_from;
 end
 $$;
 
@@ -14427,20 +14456,9 @@ declare
 begin
     perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
-    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
-        and (
-            invoices.amount_returned + invoices.amount_contested > 0
-            or exists (
-                select from billing.invoice_payments
-                where invoice_payments.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-            or exists (
-                select from billing.credit_notes
-                where credit_notes.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-        );
+    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid';
     if not found then
-        return;  -- sync_invoice, or what pays it, comes back to it
+        return;  -- sync_invoice comes back to it
     end if;
     select
         coalesce(sum(returns.amount) filter (where not returns.is_contested), 0),
@@ -14626,19 +14644,7 @@ begin
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
-            and exists (
-                select from billing.credit_terms
-                where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
-            )
-            -- Those of an earlier period, granted or held for review, stay.
-            and not exists (
-                select from billing.credit_grants as lots
-                where lots.key_space = 'stripe'
-                    and lots.idempotency_key
-                        = billing._once_key('initial', schedules.account_id, plans.stripe_product_id)
-                    and billing._paid_from(lots.stripe_invoice_id, lots.stripe_subscription_item_id)
-                        <= schedules.period_start
-            )
+            and billing._may_give_initial(plans, schedules.account_id, schedules.period_start)
         order by schedules.stripe_subscription_item_id, schedules.period_start
     ) as paid;
 end
@@ -14656,20 +14662,18 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_from timestamptz;
+    v_recorded record;
 begin
     if (_take_in_invoice.invoice).status <> 'paid' then
         return billing._match_credits((_take_in_invoice.invoice).stripe_subscription_id, '-infinity');
     end if;
-    v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
-    if v_from is not null then
-        if _take_in_invoice.is_closed and v_from < 'infinity' then
-            perform billing._check_open((_take_in_invoice.invoice).account_id);
-        elsif not _take_in_invoice.is_closed then
-            perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
-        end if;
+    v_recorded := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
+    if _take_in_invoice.is_closed then
+        perform billing._check_open((_take_in_invoice.invoice).account_id) where v_recorded.from_moment < 'infinity';
+    elsif v_recorded.may_give_initial then
+        perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
-    return nullif(v_from, 'infinity');
+    return nullif(v_recorded.from_moment, 'infinity');
 end
 $$;
 
@@ -17910,7 +17914,7 @@ begin
     if v_offered.ended_at is not null then
         return false;  -- an end is final
     end if;
-    return coalesce(
+    if coalesce(
         v_held.ended_at is not null
         or v_offered.status in ('incomplete', 'incomplete_expired')
             and v_held.status not in ('incomplete', 'incomplete_expired')
@@ -17921,17 +17925,19 @@ begin
         -- A cancellation at a time when there was none, or earlier than the one that is known.
         or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
         or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
-            and v_offered.trial_end is not distinct from v_held.trial_end
-        or v_offered.billing_cycle_anchor = v_held.billing_cycle_anchor
-            and (
-                select min((item ->> 'current_period_end')::timestamptz)
-                from jsonb_array_elements(_is_a_step_back.items) as item
-            ) < (
-                select min(subscription_items.current_period_end) from billing.subscription_items
-                where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
-            ),
+            and v_offered.trial_end is not distinct from v_held.trial_end,
         false
-    );
+    ) then
+        return true;
+    elsif v_offered.billing_cycle_anchor <> v_held.billing_cycle_anchor then
+        return false;
+    end if;
+    return coalesce((
+        select min((item ->> 'current_period_end')::timestamptz) from jsonb_array_elements(_is_a_step_back.items) as item
+    ) < (
+        select min(subscription_items.current_period_end) from billing.subscription_items
+        where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
+    ), false);
 end
 $$;
 
@@ -18087,30 +18093,32 @@ begin
         where subscriptions.stripe_subscription_id = v_subscription.stripe_subscription_id;
     end if;
 
-    insert into billing.subscription_items (
-        stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
-        current_period_start, current_period_end
+    with reported as (
+        insert into billing.subscription_items (
+            stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
+            current_period_start, current_period_end
+        )
+        select
+            item.stripe_subscription_item_id, sync_subscription.stripe_subscription_id, item.stripe_price_id,
+            item.stripe_product_id, item.quantity, item.current_period_start, item.current_period_end
+        from jsonb_to_recordset(sync_subscription.items) as item (
+            stripe_subscription_item_id text, stripe_price_id text, stripe_product_id text, quantity bigint,
+            current_period_start timestamptz, current_period_end timestamptz
+        )
+        on conflict on constraint subscription_items_pkey do update
+        set stripe_price_id = excluded.stripe_price_id,
+            stripe_product_id = excluded.stripe_product_id,
+            quantity = excluded.quantity,
+            current_period_start = excluded.current_period_start,
+            current_period_end = excluded.current_period_end,
+            updated_at = now()
+        returning stripe_subscription_item_id
     )
-    select
-        item.stripe_subscription_item_id, sync_subscription.stripe_subscription_id, item.stripe_price_id,
-        item.stripe_product_id, item.quantity, item.current_period_start, item.current_period_end
-    from jsonb_to_recordset(sync_subscription.items) as item (
-        stripe_subscription_item_id text, stripe_price_id text, stripe_product_id text, quantity bigint,
-        current_period_start timestamptz, current_period_end timestamptz
-    )
-    on conflict on constraint subscription_items_pkey do update
-    set stripe_price_id = excluded.stripe_price_id,
-        stripe_product_id = excluded.stripe_product_id,
-        quantity = excluded.quantity,
-        current_period_start = excluded.current_period_start,
-        current_period_end = excluded.current_period_end,
-        updated_at = now();
-
     delete from billing.subscription_items
     where subscription_items.stripe_subscription_id = sync_subscription.stripe_subscription_id
         and not exists (
-            select from jsonb_array_elements(sync_subscription.items) as item
-            where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
+            select from reported
+            where reported.stripe_subscription_item_id = subscription_items.stripe_subscription_item_id
         );
     if billing._may_change_credits(v_held, v_subscription) then
         perform billing._allocate_subscription(
@@ -18240,7 +18248,15 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+        -- Most are paid before their payment is known. The balance is locked already.
+        perform billing._lock_arrival(v_invoice.stripe_invoice_id);
+        if v_invoice.amount_returned + v_invoice.amount_contested > 0 or exists (
+            select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) or exists (
+            select from billing.credit_notes where credit_notes.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) then
+            perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+        end if;
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
     ) then

@@ -202,6 +202,7 @@ SECURITY_DEFINERS = {
 # those of pg_catalog or fully qualified.
 INLINED = {
     "billing._budget_names",
+    "billing._counts_from",
     "billing._description_of_move",
     "billing._entry",
     "billing._first_slot",

@@ -783,20 +783,9 @@ declare
 begin
     perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
-    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
-        and (
-            invoices.amount_returned + invoices.amount_contested > 0
-            or exists (
-                select from billing.invoice_payments
-                where invoice_payments.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-            or exists (
-                select from billing.credit_notes
-                where credit_notes.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-        );
+    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid';
     if not found then
-        return;  -- sync_invoice, or what pays it, comes back to it
+        return;  -- sync_invoice comes back to it
     end if;
     select
         coalesce(sum(returns.amount) filter (where not returns.is_contested), 0),
@@ -2730,180 +2719,14 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._origin_of(url text) RETURNS text
+CREATE FUNCTION billing._counts_from(paid_at timestamp with time zone, period_end timestamp with time zone, credits_since timestamp with time zone, grants_current_period boolean) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
-    AS $_$
-    select parts[1] || '://' || lower(parts[2])
-        || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
-    from (
-        select array[found[1], found[2], coalesce(found[3], case found[1] when 'https' then '443' else '80' end)] as parts
-        from pg_catalog.regexp_match(
-            _origin_of.url,
-            '^(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[::1\])(?::([1-9][0-9]{0,4}))?(?:[/?#][!-\[\]-~]*)?$'
-        ) as found
-        where found is not null
-    ) as address
-$_$;
-
-CREATE TABLE billing.settings (
-    id boolean DEFAULT true NOT NULL,
-    livemode boolean DEFAULT false NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    stripe_account_id text,
-    credits_since timestamp with time zone,
-    grants_current_period boolean DEFAULT false NOT NULL,
-    initial_credits_per text DEFAULT 'product'::text NOT NULL,
-    seen_card_policy text,
-    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
-    past_due_keeps_features boolean DEFAULT true NOT NULL,
-    site_url text,
-    allowed_redirect_origins text[] DEFAULT '{}'::text[] NOT NULL,
-    one_subscription_per text DEFAULT 'product'::text NOT NULL,
-    max_checkout_quantity bigint DEFAULT 100 NOT NULL,
-    allow_promotion_codes boolean DEFAULT true NOT NULL,
-    automatic_tax boolean DEFAULT false NOT NULL,
-    collect_tax_ids boolean DEFAULT false NOT NULL,
-    billing_address_collection text DEFAULT 'auto'::text NOT NULL,
-    one_trial_per text DEFAULT 'product'::text NOT NULL,
-    trial_without_card text,
-    checkout_branding jsonb,
-    payment_reference_lifetime interval DEFAULT '1 day'::interval NOT NULL,
-    payment_link_options jsonb DEFAULT '{}'::jsonb NOT NULL,
-    customer_notifications text[] DEFAULT '{}'::text[] NOT NULL,
-    notification_rate integer DEFAULT 5 NOT NULL,
-    notification_window interval DEFAULT '00:10:00'::interval NOT NULL,
-    notification_deadline interval DEFAULT '3 days'::interval NOT NULL,
-    notification_retention interval DEFAULT '90 days'::interval NOT NULL,
-    silence_after interval DEFAULT '2 days'::interval,
-    expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
-    worker_missing_after interval DEFAULT '00:03:00'::interval,
-    alert_webhook_url text,
-    keep_events_days integer DEFAULT 90 NOT NULL,
-    fraud_dry_run boolean DEFAULT false NOT NULL,
-    refund_policy text,
-    on_user_deleted text DEFAULT 'report'::text NOT NULL,
-    limit_members_to_seats boolean DEFAULT false NOT NULL,
-    invitation_lifetime interval DEFAULT '7 days'::interval NOT NULL,
-    CONSTRAINT alert_webhook_url_is_a_web_address CHECK (((alert_webhook_url IS NULL) OR (billing._origin_of(alert_webhook_url) IS NOT NULL))),
-    CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
-    CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
-    CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
-    CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
-    CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
-    CONSTRAINT invitation_lifetime_is_positive CHECK (((invitation_lifetime >= '00:01:00'::interval) AND (invitation_lifetime <= '1 year'::interval))),
-    CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),
-    CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
-    CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
-    CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
-    CONSTRAINT notification_window_is_positive CHECK ((notification_window > '00:00:00'::interval)),
-    CONSTRAINT notifications_are_kept_for_replays CHECK ((notification_retention >= '30 days'::interval)),
-    CONSTRAINT on_user_deleted_is_known CHECK ((on_user_deleted = ANY (ARRAY['report'::text, 'cancel'::text]))),
-    CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
-    CONSTRAINT one_trial_per_is_known CHECK ((one_trial_per = ANY (ARRAY['product'::text, 'account'::text, 'none'::text]))),
-    CONSTRAINT payment_link_options_are_known CHECK (billing._are_link_options(payment_link_options)),
-    CONSTRAINT payment_reference_lifetime_is_positive CHECK (((payment_reference_lifetime >= '00:01:00'::interval) AND (payment_reference_lifetime <= '1 year'::interval))),
-    CONSTRAINT redirect_origins_are_origins CHECK (billing._are_origins(allowed_redirect_origins)),
-    CONSTRAINT refund_policy_fits_stripe CHECK (((length(refund_policy) >= 1) AND (length(refund_policy) <= 20000))),
-    CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
-    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
-    CONSTRAINT silence_is_an_hour_at_least CHECK ((silence_after >= '01:00:00'::interval)),
-    CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
-    CONSTRAINT stripe_account_id_is_one CHECK ((stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'::text)),
-    CONSTRAINT there_is_one_row CHECK (id),
-    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text]))),
-    CONSTRAINT worker_missing_after_is_a_minute_at_least CHECK ((worker_missing_after >= '00:01:00'::interval))
-);
-
-COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
-
-COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
-
-COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
-
-COMMENT ON COLUMN billing.settings.credits_since IS 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
-
-COMMENT ON COLUMN billing.settings.grants_current_period IS 'True if a period that was paid for before credits_since gives the credits of its time after it.';
-
-COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
-
-COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial, trial and free credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
-
-COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
-
-COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
-
-COMMENT ON COLUMN billing.settings.site_url IS 'The app''s address: Stripe redirects users here unless a request names another page.';
-
-COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) to which users may be redirected.';
-
-COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
-
-COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The largest quantity of a price in one checkout, unless the plan declares seats.';
-
-COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
-
-COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
-
-COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a field for a business''s tax id.';
-
-COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
-
-COMMENT ON COLUMN billing.settings.one_trial_per IS 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
-
-COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
-
-COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
-
-COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long the reference in a Payment Link''s URL is valid.';
-
-COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
-
-COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
-
-COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
-
-COMMENT ON COLUMN billing.settings.notification_window IS 'See notification_rate.';
-
-COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is retried before a notification is dead.';
-
-COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; at least 30 days.';
-
-COMMENT ON COLUMN billing.settings.silence_after IS 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
-
-COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before the expiry of credits their owner is notified.';
-
-COMMENT ON COLUMN billing.settings.worker_missing_after IS 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
-
-COMMENT ON COLUMN billing.settings.alert_webhook_url IS 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
-
-COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
-
-COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
-
-COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown to customers before they buy; evidence in disputes.';
-
-COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
-
-COMMENT ON COLUMN billing.settings.limit_members_to_seats IS 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
-
-COMMENT ON COLUMN billing.settings.invitation_lifetime IS 'How long an invitation to a team can be accepted.';
-
-CREATE FUNCTION billing._counts_from(invoice billing.invoices, period_end timestamp with time zone, settings billing.settings) RETURNS timestamp with time zone
-    LANGUAGE plpgsql IMMUTABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
-declare
-    v_since timestamptz := (_counts_from.settings).credits_since;
-begin
-    return case
-        when coalesce(
-            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
-        ) then '-infinity'
-        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
+    select case
+        when coalesce(paid_at >= credits_since, true) then '-infinity'
+        when grants_current_period and period_end > credits_since then credits_since
         else 'infinity'
-    end;
-end
+    end
 $$;
 
 CREATE FUNCTION billing._create_job_queue() RETURNS void
@@ -4901,19 +4724,7 @@ begin
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
-            and exists (
-                select from billing.credit_terms
-                where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
-            )
-            -- Those of an earlier period, granted or held for review, stay.
-            and not exists (
-                select from billing.credit_grants as lots
-                where lots.key_space = 'stripe'
-                    and lots.idempotency_key
-                        = billing._once_key('initial', schedules.account_id, plans.stripe_product_id)
-                    and billing._paid_from(lots.stripe_invoice_id, lots.stripe_subscription_item_id)
-                        <= schedules.period_start
-            )
+            and billing._may_give_initial(plans, schedules.account_id, schedules.period_start)
         order by schedules.stripe_subscription_item_id, schedules.period_start
     ) as paid;
 end
@@ -5327,7 +5138,7 @@ begin
     if v_offered.ended_at is not null then
         return false;  -- an end is final
     end if;
-    return coalesce(
+    if coalesce(
         v_held.ended_at is not null
         or v_offered.status in ('incomplete', 'incomplete_expired')
             and v_held.status not in ('incomplete', 'incomplete_expired')
@@ -5338,17 +5149,19 @@ begin
         -- A cancellation at a time when there was none, or earlier than the one that is known.
         or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
         or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
-            and v_offered.trial_end is not distinct from v_held.trial_end
-        or v_offered.billing_cycle_anchor = v_held.billing_cycle_anchor
-            and (
-                select min((item ->> 'current_period_end')::timestamptz)
-                from jsonb_array_elements(_is_a_step_back.items) as item
-            ) < (
-                select min(subscription_items.current_period_end) from billing.subscription_items
-                where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
-            ),
+            and v_offered.trial_end is not distinct from v_held.trial_end,
         false
-    );
+    ) then
+        return true;
+    elsif v_offered.billing_cycle_anchor <> v_held.billing_cycle_anchor then
+        return false;
+    end if;
+    return coalesce((
+        select min((item ->> 'current_period_end')::timestamptz) from jsonb_array_elements(_is_a_step_back.items) as item
+    ) < (
+        select min(subscription_items.current_period_end) from billing.subscription_items
+        where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
+    ), false);
 end
 $$;
 
@@ -6675,6 +6488,30 @@ begin
 end
 $$;
 
+CREATE FUNCTION billing._may_give_initial(plan billing.plans, account_id uuid, period_start timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    if (_may_give_initial.plan).initial_credits = 0 and not exists (
+        select from billing.credit_terms
+        where credit_terms.stripe_price_id = (_may_give_initial.plan).stripe_price_id and credit_terms.initial_credits > 0
+    ) then
+        return false;
+    end if;
+    return not exists (
+        select from billing.credit_grants as lots
+        join billing.invoice_lines as paid on paid.stripe_invoice_id = lots.stripe_invoice_id
+            and paid.stripe_subscription_item_id = lots.stripe_subscription_item_id
+        where lots.key_space = 'stripe'
+            and lots.idempotency_key = billing._once_key(
+                'initial', _may_give_initial.account_id, (_may_give_initial.plan).stripe_product_id
+            )
+            and not paid.is_proration and paid.period_start <= _may_give_initial.period_start
+    );
+end
+$$;
+
 CREATE TABLE billing.account_members (
     account_id uuid NOT NULL,
     user_id uuid NOT NULL,
@@ -7338,6 +7175,22 @@ begin
     return v_price;
 end
 $$;
+
+CREATE FUNCTION billing._origin_of(url text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select parts[1] || '://' || lower(parts[2])
+        || case when parts[3]::integer = case parts[1] when 'https' then 443 else 80 end then '' else ':' || parts[3] end
+    from (
+        select array[found[1], found[2], coalesce(found[3], case found[1] when 'https' then '443' else '80' end)] as parts
+        from pg_catalog.regexp_match(
+            _origin_of.url,
+            '^(https?)://([A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[::1\])(?::([1-9][0-9]{0,4}))?(?:[/?#][!-\[\]-~]*)?$'
+        ) as found
+        where found is not null
+    ) as address
+$_$;
 
 CREATE FUNCTION billing._overage(account_id uuid, counted_from timestamp with time zone, counted_until timestamp with time zone, period_end timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -9060,7 +8913,7 @@ begin
 end
 $$;
 
-CREATE FUNCTION billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions) RETURNS timestamp with time zone
+CREATE FUNCTION billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions, OUT from_moment timestamp with time zone, OUT may_give_initial boolean) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -9073,15 +8926,18 @@ declare
     v_anchor timestamptz;
     v_gives_back boolean;
     v_is_free boolean;
-    v_from timestamptz;
     v_shared_from timestamptz;
-    v_settings billing.settings;
+    v_paid_at timestamptz := coalesce(v_invoice.paid_at, v_invoice.as_of);
+    v_credits_since timestamptz;
+    v_grants_current_period boolean;
     v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
-    select * into strict v_settings from billing.settings;
+    may_give_initial := false;
+    select settings.credits_since, settings.grants_current_period into strict v_credits_since, v_grants_current_period
+    from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -9094,7 +8950,9 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
+        v_counts_from := billing._counts_from(
+            v_paid_at, v_line.period_end, v_credits_since, v_grants_current_period
+        );
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
@@ -9173,7 +9031,7 @@ begin
             v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
             billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
-            coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
+            v_paid_at, v_line.period_end,
             -- The first month is granted at once, so a paid line with only one month never falls due.
             case
                 when v_gives_back or v_counts_from = 'infinity' then null
@@ -9183,14 +9041,15 @@ begin
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
-        v_from := least(v_from, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        from_moment := least(from_moment, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        may_give_initial := may_give_initial or not v_line.is_proration
+            and billing._may_give_initial(v_plan, v_invoice.account_id, v_line.period_start);
         v_shared_from := least(v_shared_from, v_line.period_start);
         v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
     end loop;
     if v_is_shared then
-        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
+        from_moment := least(from_moment, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
     end if;
-    return v_from;
 end
 $$;
 
@@ -11312,20 +11171,18 @@ CREATE FUNCTION billing._take_in_invoice(invoice billing.invoices, subscription 
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 declare
-    v_from timestamptz;
+    v_recorded record;
 begin
     if (_take_in_invoice.invoice).status <> 'paid' then
         return billing._match_credits((_take_in_invoice.invoice).stripe_subscription_id, '-infinity');
     end if;
-    v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
-    if v_from is not null then
-        if _take_in_invoice.is_closed and v_from < 'infinity' then
-            perform billing._check_open((_take_in_invoice.invoice).account_id);
-        elsif not _take_in_invoice.is_closed then
-            perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
-        end if;
+    v_recorded := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
+    if _take_in_invoice.is_closed then
+        perform billing._check_open((_take_in_invoice.invoice).account_id) where v_recorded.from_moment < 'infinity';
+    elsif v_recorded.may_give_initial then
+        perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
-    return nullif(v_from, 'infinity');
+    return nullif(v_recorded.from_moment, 'infinity');
 end
 $$;
 
@@ -17917,7 +17774,15 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+        -- Most are paid before their payment is known. The balance is locked already.
+        perform billing._lock_arrival(v_invoice.stripe_invoice_id);
+        if v_invoice.amount_returned + v_invoice.amount_contested > 0 or exists (
+            select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) or exists (
+            select from billing.credit_notes where credit_notes.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) then
+            perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+        end if;
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
     ) then
@@ -18380,30 +18245,32 @@ begin
         where subscriptions.stripe_subscription_id = v_subscription.stripe_subscription_id;
     end if;
 
-    insert into billing.subscription_items (
-        stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
-        current_period_start, current_period_end
+    with reported as (
+        insert into billing.subscription_items (
+            stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
+            current_period_start, current_period_end
+        )
+        select
+            item.stripe_subscription_item_id, sync_subscription.stripe_subscription_id, item.stripe_price_id,
+            item.stripe_product_id, item.quantity, item.current_period_start, item.current_period_end
+        from jsonb_to_recordset(sync_subscription.items) as item (
+            stripe_subscription_item_id text, stripe_price_id text, stripe_product_id text, quantity bigint,
+            current_period_start timestamptz, current_period_end timestamptz
+        )
+        on conflict on constraint subscription_items_pkey do update
+        set stripe_price_id = excluded.stripe_price_id,
+            stripe_product_id = excluded.stripe_product_id,
+            quantity = excluded.quantity,
+            current_period_start = excluded.current_period_start,
+            current_period_end = excluded.current_period_end,
+            updated_at = now()
+        returning stripe_subscription_item_id
     )
-    select
-        item.stripe_subscription_item_id, sync_subscription.stripe_subscription_id, item.stripe_price_id,
-        item.stripe_product_id, item.quantity, item.current_period_start, item.current_period_end
-    from jsonb_to_recordset(sync_subscription.items) as item (
-        stripe_subscription_item_id text, stripe_price_id text, stripe_product_id text, quantity bigint,
-        current_period_start timestamptz, current_period_end timestamptz
-    )
-    on conflict on constraint subscription_items_pkey do update
-    set stripe_price_id = excluded.stripe_price_id,
-        stripe_product_id = excluded.stripe_product_id,
-        quantity = excluded.quantity,
-        current_period_start = excluded.current_period_start,
-        current_period_end = excluded.current_period_end,
-        updated_at = now();
-
     delete from billing.subscription_items
     where subscription_items.stripe_subscription_id = sync_subscription.stripe_subscription_id
         and not exists (
-            select from jsonb_array_elements(sync_subscription.items) as item
-            where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
+            select from reported
+            where reported.stripe_subscription_item_id = subscription_items.stripe_subscription_item_id
         );
     if billing._may_change_credits(v_held, v_subscription) then
         perform billing._allocate_subscription(
@@ -20914,6 +20781,149 @@ CREATE TABLE billing.saved_cards (
 COMMENT ON TABLE billing.saved_cards IS 'Cards saved in Stripe, in their newest state; without a customer once detached.';
 
 COMMENT ON COLUMN billing.saved_cards.expires_on IS 'The first day on which the card is no longer valid.';
+
+CREATE TABLE billing.settings (
+    id boolean DEFAULT true NOT NULL,
+    livemode boolean DEFAULT false NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    stripe_account_id text,
+    credits_since timestamp with time zone,
+    grants_current_period boolean DEFAULT false NOT NULL,
+    initial_credits_per text DEFAULT 'product'::text NOT NULL,
+    seen_card_policy text,
+    shortfall_policy text DEFAULT 'clamp_and_record'::text NOT NULL,
+    past_due_keeps_features boolean DEFAULT true NOT NULL,
+    site_url text,
+    allowed_redirect_origins text[] DEFAULT '{}'::text[] NOT NULL,
+    one_subscription_per text DEFAULT 'product'::text NOT NULL,
+    max_checkout_quantity bigint DEFAULT 100 NOT NULL,
+    allow_promotion_codes boolean DEFAULT true NOT NULL,
+    automatic_tax boolean DEFAULT false NOT NULL,
+    collect_tax_ids boolean DEFAULT false NOT NULL,
+    billing_address_collection text DEFAULT 'auto'::text NOT NULL,
+    one_trial_per text DEFAULT 'product'::text NOT NULL,
+    trial_without_card text,
+    checkout_branding jsonb,
+    payment_reference_lifetime interval DEFAULT '1 day'::interval NOT NULL,
+    payment_link_options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    customer_notifications text[] DEFAULT '{}'::text[] NOT NULL,
+    notification_rate integer DEFAULT 5 NOT NULL,
+    notification_window interval DEFAULT '00:10:00'::interval NOT NULL,
+    notification_deadline interval DEFAULT '3 days'::interval NOT NULL,
+    notification_retention interval DEFAULT '90 days'::interval NOT NULL,
+    silence_after interval DEFAULT '2 days'::interval,
+    expiring_credits_notice interval DEFAULT '7 days'::interval NOT NULL,
+    worker_missing_after interval DEFAULT '00:03:00'::interval,
+    alert_webhook_url text,
+    keep_events_days integer DEFAULT 90 NOT NULL,
+    fraud_dry_run boolean DEFAULT false NOT NULL,
+    refund_policy text,
+    on_user_deleted text DEFAULT 'report'::text NOT NULL,
+    limit_members_to_seats boolean DEFAULT false NOT NULL,
+    invitation_lifetime interval DEFAULT '7 days'::interval NOT NULL,
+    CONSTRAINT alert_webhook_url_is_a_web_address CHECK (((alert_webhook_url IS NULL) OR (billing._origin_of(alert_webhook_url) IS NOT NULL))),
+    CONSTRAINT billing_address_collection_is_known CHECK ((billing_address_collection = ANY (ARRAY['auto'::text, 'required'::text]))),
+    CONSTRAINT checkout_branding_is_an_object CHECK ((jsonb_typeof(checkout_branding) = 'object'::text)),
+    CONSTRAINT customer_notifications_are_known CHECK (((customer_notifications)::billing.notification_kind[] IS NOT NULL)),
+    CONSTRAINT expiring_credits_notice_is_positive CHECK ((expiring_credits_notice > '00:00:00'::interval)),
+    CONSTRAINT initial_credits_per_is_known CHECK ((initial_credits_per = ANY (ARRAY['product'::text, 'account'::text]))),
+    CONSTRAINT invitation_lifetime_is_positive CHECK (((invitation_lifetime >= '00:01:00'::interval) AND (invitation_lifetime <= '1 year'::interval))),
+    CONSTRAINT keep_events_days_is_positive CHECK ((keep_events_days > 0)),
+    CONSTRAINT max_checkout_quantity_is_positive CHECK ((max_checkout_quantity > 0)),
+    CONSTRAINT notification_deadline_is_positive CHECK ((notification_deadline > '00:00:00'::interval)),
+    CONSTRAINT notification_rate_is_positive CHECK ((notification_rate > 0)),
+    CONSTRAINT notification_window_is_positive CHECK ((notification_window > '00:00:00'::interval)),
+    CONSTRAINT notifications_are_kept_for_replays CHECK ((notification_retention >= '30 days'::interval)),
+    CONSTRAINT on_user_deleted_is_known CHECK ((on_user_deleted = ANY (ARRAY['report'::text, 'cancel'::text]))),
+    CONSTRAINT one_subscription_per_is_known CHECK ((one_subscription_per = ANY (ARRAY['price'::text, 'product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT one_trial_per_is_known CHECK ((one_trial_per = ANY (ARRAY['product'::text, 'account'::text, 'none'::text]))),
+    CONSTRAINT payment_link_options_are_known CHECK (billing._are_link_options(payment_link_options)),
+    CONSTRAINT payment_reference_lifetime_is_positive CHECK (((payment_reference_lifetime >= '00:01:00'::interval) AND (payment_reference_lifetime <= '1 year'::interval))),
+    CONSTRAINT redirect_origins_are_origins CHECK (billing._are_origins(allowed_redirect_origins)),
+    CONSTRAINT refund_policy_fits_stripe CHECK (((length(refund_policy) >= 1) AND (length(refund_policy) <= 20000))),
+    CONSTRAINT seen_card_policy_is_known CHECK ((seen_card_policy = ANY (ARRAY['grant'::text, 'hold'::text, 'refuse'::text]))),
+    CONSTRAINT shortfall_policy_is_known CHECK ((shortfall_policy = ANY (ARRAY['clamp_and_record'::text, 'allow_negative'::text, 'block_future_grants'::text]))),
+    CONSTRAINT silence_is_an_hour_at_least CHECK ((silence_after >= '01:00:00'::interval)),
+    CONSTRAINT site_url_is_a_web_address CHECK (((site_url IS NULL) OR (billing._origin_of(site_url) IS NOT NULL))),
+    CONSTRAINT stripe_account_id_is_one CHECK ((stripe_account_id ~ '^acct_[A-Za-z0-9_]+$'::text)),
+    CONSTRAINT there_is_one_row CHECK (id),
+    CONSTRAINT trial_without_card_is_known CHECK ((trial_without_card = ANY (ARRAY['cancel'::text, 'pause'::text, 'create_invoice'::text]))),
+    CONSTRAINT worker_missing_after_is_a_minute_at_least CHECK ((worker_missing_after >= '00:01:00'::interval))
+);
+
+COMMENT ON TABLE billing.settings IS 'Settings of this installation; one row.';
+
+COMMENT ON COLUMN billing.settings.livemode IS 'True when real money is expected. Events of the other mode are recorded and ignored.';
+
+COMMENT ON COLUMN billing.settings.stripe_account_id IS 'The Stripe account of this installation; null until a worker has read it from Stripe. Events of other accounts are ignored. Set it to null to move to another account.';
+
+COMMENT ON COLUMN billing.settings.credits_since IS 'Payments before this time give no credits; null: all do. Set once, by `till backfill`. What is already recorded stays as it is.';
+
+COMMENT ON COLUMN billing.settings.grants_current_period IS 'True if a period that was paid for before credits_since gives the credits of its time after it.';
+
+COMMENT ON COLUMN billing.settings.initial_credits_per IS 'Initial credits are granted once for each account and product, or once for each account.';
+
+COMMENT ON COLUMN billing.settings.seen_card_policy IS 'What happens to initial, trial and free credits if the card was already used on another account: grant, hold (for review by an administrator) or refuse. Null: hold in live mode, grant in test mode, where everybody uses the same test cards.';
+
+COMMENT ON COLUMN billing.settings.shortfall_policy IS 'What happens to spent credits whose payment is refunded: clamp_and_record (recorded only), allow_negative (debt), block_future_grants (withheld from later grants).';
+
+COMMENT ON COLUMN billing.settings.past_due_keeps_features IS 'True if a subscription keeps its features after a failed renewal while Stripe retries the payment.';
+
+COMMENT ON COLUMN billing.settings.site_url IS 'The app''s address: Stripe redirects users here unless a request names another page.';
+
+COMMENT ON COLUMN billing.settings.allowed_redirect_origins IS 'Further origins (scheme://host[:port]) to which users may be redirected.';
+
+COMMENT ON COLUMN billing.settings.one_subscription_per IS 'Which existing subscribers checkout sends to the portal: of the same price, of the same product, of any plan (account), or none.';
+
+COMMENT ON COLUMN billing.settings.max_checkout_quantity IS 'The largest quantity of a price in one checkout, unless the plan declares seats.';
+
+COMMENT ON COLUMN billing.settings.allow_promotion_codes IS 'Whether checkout has a field for promotion codes.';
+
+COMMENT ON COLUMN billing.settings.automatic_tax IS 'Whether Stripe calculates the tax at checkout (Stripe Tax must be set up).';
+
+COMMENT ON COLUMN billing.settings.collect_tax_ids IS 'Whether checkout has a field for a business''s tax id.';
+
+COMMENT ON COLUMN billing.settings.billing_address_collection IS 'Whether checkout asks for an address when it needs one (auto), or always (required).';
+
+COMMENT ON COLUMN billing.settings.one_trial_per IS 'Which accounts get a plan''s trial: those that never subscribed to its product (product), never subscribed at all (account), or all accounts (none). Trial credits follow it too.';
+
+COMMENT ON COLUMN billing.settings.trial_without_card IS 'Trials start without a card. If there is still none at the end, the subscription is cancelled (cancel), paused (pause), or billed by an invoice (create_invoice). Null: checkout requires a card.';
+
+COMMENT ON COLUMN billing.settings.checkout_branding IS 'branding_settings of every Checkout Session; null: the branding of the Stripe account.';
+
+COMMENT ON COLUMN billing.settings.payment_reference_lifetime IS 'How long the reference in a Payment Link''s URL is valid.';
+
+COMMENT ON COLUMN billing.settings.payment_link_options IS 'Options of every Payment Link, named as Stripe''s parameters; see docs/how-to/payment-links.md.';
+
+COMMENT ON COLUMN billing.settings.customer_notifications IS 'Kinds of notifications that customers receive by e-mail, such as {payment_failed,low_balance}. Default: none.';
+
+COMMENT ON COLUMN billing.settings.notification_rate IS 'The most messages of one kind for one recipient in a notification_window; further ones wait and are sent as one digest.';
+
+COMMENT ON COLUMN billing.settings.notification_window IS 'See notification_rate.';
+
+COMMENT ON COLUMN billing.settings.notification_deadline IS 'How long delivery is retried before a notification is dead.';
+
+COMMENT ON COLUMN billing.settings.notification_retention IS 'How long delivered notifications are kept; at least 30 days.';
+
+COMMENT ON COLUMN billing.settings.silence_after IS 'Administrators are notified if there are subscriptions but no event from Stripe for this long; null: never.';
+
+COMMENT ON COLUMN billing.settings.expiring_credits_notice IS 'How long before the expiry of credits their owner is notified.';
+
+COMMENT ON COLUMN billing.settings.worker_missing_after IS 'Administrators are notified if no worker has been seen for this long although one is expected; null: never.';
+
+COMMENT ON COLUMN billing.settings.alert_webhook_url IS 'Where the database itself posts what no worker can send, as {"text": …} by pg_net: a Slack webhook, for example. Null: nowhere.';
+
+COMMENT ON COLUMN billing.settings.keep_events_days IS 'How long the bodies of applied and ignored events and the archive of the queue are kept. The rows of events stay.';
+
+COMMENT ON COLUMN billing.settings.fraud_dry_run IS 'Warnings are recorded, without any action; judge_fraud_warning shows what the policy would do.';
+
+COMMENT ON COLUMN billing.settings.refund_policy IS 'The refund policy as shown to customers before they buy; evidence in disputes.';
+
+COMMENT ON COLUMN billing.settings.on_user_deleted IS 'What happens when a user is deleted whose account has a subscription: report (administrators are notified) or cancel (Stripe also cancels it at once).';
+
+COMMENT ON COLUMN billing.settings.limit_members_to_seats IS 'Whether a team may have only as many members and open invitations as its subscription has seats (its quantity); one without a subscription.';
+
+COMMENT ON COLUMN billing.settings.invitation_lifetime IS 'How long an invitation to a team can be accepted.';
 
 CREATE VIEW billing.stripe_facts WITH (security_invoker='on') AS
  SELECT 'product'::text AS object,

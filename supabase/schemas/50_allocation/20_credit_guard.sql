@@ -208,6 +208,33 @@ begin
 end
 $$;
 
+-- True if a plan has or had initial credits, and the account was granted none for this period or an earlier one.
+create function billing._may_give_initial(plan billing.plans, account_id uuid, period_start timestamptz)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if (_may_give_initial.plan).initial_credits = 0 and not exists (
+        select from billing.credit_terms
+        where credit_terms.stripe_price_id = (_may_give_initial.plan).stripe_price_id and credit_terms.initial_credits > 0
+    ) then
+        return false;
+    end if;
+    return not exists (
+        select from billing.credit_grants as lots
+        join billing.invoice_lines as paid on paid.stripe_invoice_id = lots.stripe_invoice_id
+            and paid.stripe_subscription_item_id = lots.stripe_subscription_item_id
+        where lots.key_space = 'stripe'
+            and lots.idempotency_key = billing._once_key(
+                'initial', _may_give_initial.account_id, (_may_give_initial.plan).stripe_product_id
+            )
+            and not paid.is_proration and paid.period_start <= _may_give_initial.period_start
+    );
+end
+$$;
+
 -- Grants initial or trial credits, or holds them. A repeated call does nothing, whatever happened to the credits; only
 -- credits under review move to an earlier paid period, as a granted lot would.
 create function billing._grant_once(
@@ -298,7 +325,7 @@ $$;
 
 revoke all on function
     billing._seen_card_policy, billing._once_key, billing._was_given, billing._seen_card, billing._set_aside, billing._paid_from,
-    billing._grant_once, billing._is_held
+    billing._may_give_initial, billing._grant_once, billing._is_held
 from public, anon, authenticated, service_role;
 
 comment on table billing.card_fingerprints is 'Cards that Stripe saw on a customer: attached or charged.';

@@ -111,29 +111,25 @@ $$;
 
 -- From when on the time of a line gives credits: always (-infinity), unless its invoice was paid before
 -- settings.credits_since. Then never (infinity), or with grants_current_period from that time on.
-create function billing._counts_from(invoice billing.invoices, period_end timestamptz, settings billing.settings)
+create function billing._counts_from(
+    paid_at timestamptz, period_end timestamptz, credits_since timestamptz, grants_current_period boolean
+)
 returns timestamptz
-language plpgsql
+language sql
 immutable
-set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_since timestamptz := (_counts_from.settings).credits_since;
-begin
-    return case
-        when coalesce(
-            coalesce((_counts_from.invoice).paid_at, (_counts_from.invoice).as_of) >= v_since, true
-        ) then '-infinity'
-        when (_counts_from.settings).grants_current_period and _counts_from.period_end > v_since then v_since
+    select case
+        when coalesce(paid_at >= credits_since, true) then '-infinity'
+        when grants_current_period and period_end > credits_since then credits_since
         else 'infinity'
-    end;
-end
+    end
 $$;
 
--- Records what the subscription lines of a paid invoice add and give back. Returns the earliest affected time; null:
--- nothing was recorded; infinity: nothing that gives credits.
-create function billing._record_paid_time(invoice billing.invoices, subscription billing.subscriptions)
-returns timestamptz
+-- Records what the subscription lines of a paid invoice add and give back. from_moment: the earliest affected time; null:
+-- nothing was recorded; infinity: nothing that gives credits. may_give_initial: of what was recorded.
+create function billing._record_paid_time(
+    invoice billing.invoices, subscription billing.subscriptions, out from_moment timestamptz, out may_give_initial boolean
+)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -147,15 +143,18 @@ declare
     v_anchor timestamptz;
     v_gives_back boolean;
     v_is_free boolean;
-    v_from timestamptz;
     v_shared_from timestamptz;
-    v_settings billing.settings;
+    v_paid_at timestamptz := coalesce(v_invoice.paid_at, v_invoice.as_of);
+    v_credits_since timestamptz;
+    v_grants_current_period boolean;
     v_counts_from timestamptz;
     v_is_paid_already boolean;
     v_has_neighbours boolean;
     v_is_shared boolean := false;
 begin
-    select * into strict v_settings from billing.settings;
+    may_give_initial := false;
+    select settings.credits_since, settings.grants_current_period into strict v_credits_since, v_grants_current_period
+    from billing.settings;
     for v_line in
         select * from billing.invoice_lines
         where invoice_lines.stripe_invoice_id = v_invoice.stripe_invoice_id
@@ -168,7 +167,9 @@ begin
         order by invoice_lines.stripe_line_id
     loop
         v_subscription_id := coalesce(v_line.stripe_subscription_id, v_invoice.stripe_subscription_id);
-        v_counts_from := billing._counts_from(v_invoice, v_line.period_end, v_settings);
+        v_counts_from := billing._counts_from(
+            v_paid_at, v_line.period_end, v_credits_since, v_grants_current_period
+        );
         -- Of the past only what the present may change: plans that are gone and customers without an account stop nothing.
         continue when v_counts_from = 'infinity' and not exists (
             select from billing.plans where plans.stripe_price_id = v_line.stripe_price_id
@@ -247,7 +248,7 @@ begin
             v_line.is_proration, v_gives_back or v_is_free, true, v_counts_from,
             billing._seats(v_plan, v_line.quantity), v_line.period_start, v_line.period_end, v_anchor,
             case when v_gives_back then '-infinity' else v_line.period_start end,
-            coalesce(v_invoice.paid_at, v_invoice.as_of), v_line.period_end,
+            v_paid_at, v_line.period_end,
             -- The first month is granted at once, so a paid line with only one month never falls due.
             case
                 when v_gives_back or v_counts_from = 'infinity' then null
@@ -257,14 +258,15 @@ begin
         )
         on conflict on constraint credit_schedules_pkey do nothing;
         continue when not found;
-        v_from := least(v_from, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        from_moment := least(from_moment, case when v_counts_from < 'infinity' then v_line.period_start else 'infinity' end);
+        may_give_initial := may_give_initial or not v_line.is_proration
+            and billing._may_give_initial(v_plan, v_invoice.account_id, v_line.period_start);
         v_shared_from := least(v_shared_from, v_line.period_start);
         v_is_shared := v_is_shared or v_line.is_proration or v_has_neighbours;
     end loop;
     if v_is_shared then
-        v_from := least(v_from, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
+        from_moment := least(from_moment, billing._match_credits(v_invoice.stripe_subscription_id, v_shared_from));
     end if;
-    return v_from;
 end
 $$;
 

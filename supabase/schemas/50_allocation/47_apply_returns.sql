@@ -69,20 +69,9 @@ declare
 begin
     perform billing._lock_money(null, null, _apply_returns_of_invoice.stripe_invoice_id);
     select * into v_invoice from billing.invoices
-    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid'
-        and (
-            invoices.amount_returned + invoices.amount_contested > 0
-            or exists (
-                select from billing.invoice_payments
-                where invoice_payments.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-            or exists (
-                select from billing.credit_notes
-                where credit_notes.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id
-            )
-        );
+    where invoices.stripe_invoice_id = _apply_returns_of_invoice.stripe_invoice_id and invoices.status = 'paid';
     if not found then
-        return;  -- sync_invoice, or what pays it, comes back to it
+        return;  -- sync_invoice comes back to it
     end if;
     select
         coalesce(sum(returns.amount) filter (where not returns.is_contested), 0),

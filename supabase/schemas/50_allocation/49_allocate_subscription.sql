@@ -21,19 +21,7 @@ begin
         join billing.plans on plans.stripe_price_id = schedules.stripe_price_id
         where schedules.stripe_invoice_id = (_grant_initial_of_invoice.invoice).stripe_invoice_id
             and not schedules.is_change
-            and exists (
-                select from billing.credit_terms
-                where credit_terms.stripe_price_id = schedules.stripe_price_id and credit_terms.initial_credits > 0
-            )
-            -- Those of an earlier period, granted or held for review, stay.
-            and not exists (
-                select from billing.credit_grants as lots
-                where lots.key_space = 'stripe'
-                    and lots.idempotency_key
-                        = billing._once_key('initial', schedules.account_id, plans.stripe_product_id)
-                    and billing._paid_from(lots.stripe_invoice_id, lots.stripe_subscription_item_id)
-                        <= schedules.period_start
-            )
+            and billing._may_give_initial(plans, schedules.account_id, schedules.period_start)
         order by schedules.stripe_subscription_item_id, schedules.period_start
     ) as paid;
 end
@@ -51,20 +39,18 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_from timestamptz;
+    v_recorded record;
 begin
     if (_take_in_invoice.invoice).status <> 'paid' then
         return billing._match_credits((_take_in_invoice.invoice).stripe_subscription_id, '-infinity');
     end if;
-    v_from := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
-    if v_from is not null then
-        if _take_in_invoice.is_closed and v_from < 'infinity' then
-            perform billing._check_open((_take_in_invoice.invoice).account_id);
-        elsif not _take_in_invoice.is_closed then
-            perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
-        end if;
+    v_recorded := billing._record_paid_time(_take_in_invoice.invoice, _take_in_invoice.subscription);
+    if _take_in_invoice.is_closed then
+        perform billing._check_open((_take_in_invoice.invoice).account_id) where v_recorded.from_moment < 'infinity';
+    elsif v_recorded.may_give_initial then
+        perform billing._grant_initial_of_invoice(_take_in_invoice.invoice);
     end if;
-    return nullif(v_from, 'infinity');
+    return nullif(v_recorded.from_moment, 'infinity');
 end
 $$;
 

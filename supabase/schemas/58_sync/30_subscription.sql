@@ -22,7 +22,7 @@ begin
     if v_offered.ended_at is not null then
         return false;  -- an end is final
     end if;
-    return coalesce(
+    if coalesce(
         v_held.ended_at is not null
         or v_offered.status in ('incomplete', 'incomplete_expired')
             and v_held.status not in ('incomplete', 'incomplete_expired')
@@ -33,17 +33,19 @@ begin
         -- A cancellation at a time when there was none, or earlier than the one that is known.
         or v_offered.canceled_at < coalesce(v_held.canceled_at, v_held.as_of)
         or v_offered.billing_cycle_anchor < v_held.billing_cycle_anchor
-            and v_offered.trial_end is not distinct from v_held.trial_end
-        or v_offered.billing_cycle_anchor = v_held.billing_cycle_anchor
-            and (
-                select min((item ->> 'current_period_end')::timestamptz)
-                from jsonb_array_elements(_is_a_step_back.items) as item
-            ) < (
-                select min(subscription_items.current_period_end) from billing.subscription_items
-                where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
-            ),
+            and v_offered.trial_end is not distinct from v_held.trial_end,
         false
-    );
+    ) then
+        return true;
+    elsif v_offered.billing_cycle_anchor <> v_held.billing_cycle_anchor then
+        return false;
+    end if;
+    return coalesce((
+        select min((item ->> 'current_period_end')::timestamptz) from jsonb_array_elements(_is_a_step_back.items) as item
+    ) < (
+        select min(subscription_items.current_period_end) from billing.subscription_items
+        where subscription_items.stripe_subscription_id = v_held.stripe_subscription_id
+    ), false);
 end
 $$;
 
@@ -199,30 +201,32 @@ begin
         where subscriptions.stripe_subscription_id = v_subscription.stripe_subscription_id;
     end if;
 
-    insert into billing.subscription_items (
-        stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
-        current_period_start, current_period_end
+    with reported as (
+        insert into billing.subscription_items (
+            stripe_subscription_item_id, stripe_subscription_id, stripe_price_id, stripe_product_id, quantity,
+            current_period_start, current_period_end
+        )
+        select
+            item.stripe_subscription_item_id, sync_subscription.stripe_subscription_id, item.stripe_price_id,
+            item.stripe_product_id, item.quantity, item.current_period_start, item.current_period_end
+        from jsonb_to_recordset(sync_subscription.items) as item (
+            stripe_subscription_item_id text, stripe_price_id text, stripe_product_id text, quantity bigint,
+            current_period_start timestamptz, current_period_end timestamptz
+        )
+        on conflict on constraint subscription_items_pkey do update
+        set stripe_price_id = excluded.stripe_price_id,
+            stripe_product_id = excluded.stripe_product_id,
+            quantity = excluded.quantity,
+            current_period_start = excluded.current_period_start,
+            current_period_end = excluded.current_period_end,
+            updated_at = now()
+        returning stripe_subscription_item_id
     )
-    select
-        item.stripe_subscription_item_id, sync_subscription.stripe_subscription_id, item.stripe_price_id,
-        item.stripe_product_id, item.quantity, item.current_period_start, item.current_period_end
-    from jsonb_to_recordset(sync_subscription.items) as item (
-        stripe_subscription_item_id text, stripe_price_id text, stripe_product_id text, quantity bigint,
-        current_period_start timestamptz, current_period_end timestamptz
-    )
-    on conflict on constraint subscription_items_pkey do update
-    set stripe_price_id = excluded.stripe_price_id,
-        stripe_product_id = excluded.stripe_product_id,
-        quantity = excluded.quantity,
-        current_period_start = excluded.current_period_start,
-        current_period_end = excluded.current_period_end,
-        updated_at = now();
-
     delete from billing.subscription_items
     where subscription_items.stripe_subscription_id = sync_subscription.stripe_subscription_id
         and not exists (
-            select from jsonb_array_elements(sync_subscription.items) as item
-            where item ->> 'stripe_subscription_item_id' = subscription_items.stripe_subscription_item_id
+            select from reported
+            where reported.stripe_subscription_item_id = subscription_items.stripe_subscription_item_id
         );
     if billing._may_change_credits(v_held, v_subscription) then
         perform billing._allocate_subscription(

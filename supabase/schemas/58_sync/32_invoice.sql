@@ -101,7 +101,15 @@ begin
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
         end if;
-        perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+        -- Most are paid before their payment is known. The balance is locked already.
+        perform billing._lock_arrival(v_invoice.stripe_invoice_id);
+        if v_invoice.amount_returned + v_invoice.amount_contested > 0 or exists (
+            select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) or exists (
+            select from billing.credit_notes where credit_notes.stripe_invoice_id = v_invoice.stripe_invoice_id
+        ) then
+            perform billing._apply_returns_of_invoice(v_invoice.stripe_invoice_id);
+        end if;
     elsif exists (
         select from billing.invoice_lines where invoice_lines.credited_invoice_id = v_invoice.stripe_invoice_id
     ) then
