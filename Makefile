@@ -56,7 +56,7 @@ mutants: $(STAMP) ## Break seventy rules in copies of the project, and show whic
 chaos: $(STAMP) ## Kill, cut and restart things under load, at each statement and request alone, and in simulated businesses (CHAOS_KILLS, CRASH_TIMES, SEEDS)
 	@CHAOS_KILLS=$${CHAOS_KILLS:-100} CRASH_TIMES=$${CRASH_TIMES:-2} SEEDS=$${SEEDS:-20} $(BIN)/python -m pytest -n 2 --dist loadgroup tests/chaos tests/crash tests/simulator
 
-bench: $(STAMP) ## Speed as ratios to a floor of the same run, in a quarter of an hour → bench/latest.json
+bench: $(STAMP) ## Speed as ratios to a floor of the same run, in ten minutes → bench/latest.json
 	@$(BIN)/python -m bench --postgres 17
 
 fmt: $(STAMP) ## Format Python and TypeScript

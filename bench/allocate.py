@@ -19,7 +19,7 @@ from bench.measure import Comparison, Suite, peak_megabytes
 from devstack.postgres import Postgres
 
 # A million take several minutes, and the ratio is the same.
-SLOTS = 200_000
+SLOTS = 60_000
 LOOP_USERS = 2_000
 CHUNK = 10_000  # accounts that one call grants to, before it is committed
 TEMPLATE = "allocate"

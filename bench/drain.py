@@ -25,6 +25,8 @@ MONTHS = 60
 COMPARISONS = (
     Comparison("drain_1_worker", floor="drain_bare", unit="events/s", wanted=0.50),
     Comparison("drain_2_workers", floor="drain_1_worker", unit="events/s", wanted=1.50),
+    # What the machine has left for a second one: two such loops against one.
+    Comparison("drain_bare_2", floor="drain_bare", unit="events/s", wanted=1.00),
     Comparison("renewal_year_5", floor="renewal_first", unit="events/s", wanted=0.80),
 )
 
@@ -55,6 +57,7 @@ def drain(server: Postgres) -> Iterator[Suite]:
     rows: dict[str, int] = {}
     sides: dict[str, Callable[[], float | Mapping[str, float]]] = {
         "drain_bare": lambda: _measure(server, shop, PAIRS, "bare", 1, rows),
+        "drain_bare_2": lambda: _measure(server, shop, PAIRS, "bare", 2, rows),
         "drain_1_worker": lambda: _measure(server, shop, PAIRS, "product", 1, rows),
         "drain_2_workers": lambda: _measure(server, shop, PAIRS, "product", 2, rows),
         "renewal_first": lambda: _measure(server, young, SUBSCRIBERS, "product", 1),

@@ -16,7 +16,7 @@ from bench.measure import Comparison, Suite
 from devstack.postgres import Postgres
 
 # A million lots take several minutes, and the ratio is the same.
-ACCOUNTS = int(os.environ.get("EXPIRE_ACCOUNTS", "20000"))
+ACCOUNTS = int(os.environ.get("EXPIRE_ACCOUNTS", "10000"))
 LOTS_EACH = 10
 LOTS = ACCOUNTS * LOTS_EACH
 TEMPLATE = "expire"

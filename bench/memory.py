@@ -10,7 +10,7 @@ import psycopg
 from bench.drainer import Drainer
 from bench.measure import Comparison, Suite
 from bench.shop import Shop, receive
-from bench.stream import RENEWED_AT, history, stream
+from bench.stream import RENEWED_AT, Event, history, stream
 from devstack.postgres import Postgres
 
 PAIRS = 1_000
@@ -44,10 +44,17 @@ def _measure(server: Postgres, shop: Shop) -> Mapping[str, float]:
 
 
 def _held(conn: psycopg.Connection, worker: Drainer) -> Iterator[float]:
-    """MiB after each round; no two rounds have events of the same second."""
+    """MiB after each round."""
     process = psutil.Process(worker.process.pid)
+    events = _round(0)
     for number in range(ROUNDS):
-        receive(conn, list(stream(PAIRS, f"evt_round_{number}", RENEWED_AT + number)))
+        receive(conn, events)
         worker.go()
+        events = _round(number + 1)
         worker.wait()
         yield process.memory_info().rss / 1024**2
+
+
+def _round(number: int) -> list[Event]:
+    """No two rounds have events of the same second."""
+    return list(stream(PAIRS, f"evt_round_{number}", RENEWED_AT + number))

@@ -10,7 +10,7 @@ import subprocess
 from devstack.postgres import Postgres
 
 WARM_UP_SECONDS = 1  # each connection loads its catalogue and compiles its functions
-SECONDS = 3
+SECONDS = 2
 
 _PROGRESS = re.compile(r"^progress: ([0-9.]+) s, ([0-9.]+) tps", re.MULTILINE)
 _PROCESSED = re.compile(r"transactions actually processed: ([0-9]+)")

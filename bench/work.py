@@ -13,7 +13,7 @@ from devstack.postgres import Postgres
 
 ACCOUNTS = 2_000
 CLIENTS = 8
-HOLDS_EACH = 3_000  # of each client: more than it settles in its time
+HOLDS_EACH = 2_000  # of each client: more than it settles in its time
 TEMPLATE = "work"
 ROUNDS_MAX = 3
 
