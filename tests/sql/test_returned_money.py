@@ -355,6 +355,18 @@ def test_credit_note_counts_once_beside_its_refund(app: Connection, worker: Conn
     assert sync_credit_note(worker, amount=1000, amount_refunded=400) == "stale"
 
 
+@pytest.mark.parametrize("note_first", [True, False])
+def test_credit_note_on_an_invoice_that_was_paid_out_of_band_takes_its_share(
+    app: Connection, worker: Connection, customer: UUID, note_first: bool
+) -> None:
+    """No payment is ever reported for it."""
+    sync_price(worker, metadata={"monthly_credits": str(CREDITS)})
+    steps = [lambda: sync_credit_note(worker, amount=500), lambda: sync_invoice(worker)]
+    for step in steps if note_first else reversed(steps):
+        step()
+    assert balance(app, customer) == left(CREDITS, 500)
+
+
 def test_refund_of_an_annual_line_cuts_the_slots_to_come(
     app: Connection, worker: Connection, admin: Connection, customer: UUID
 ) -> None:
