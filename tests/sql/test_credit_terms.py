@@ -149,6 +149,16 @@ def test_initial_credits_are_those_of_the_first_paid_period(shop: Shop) -> None:
     assert shop.balance == 50
 
 
+@pytest.mark.parametrize("monthly", [0, 30])
+def test_initial_credits_that_a_plan_no_longer_has_are_those_of_a_period_before(
+    shop: Shop, monthly: int
+) -> None:
+    shop.sell("plan", monthly, initial_credits=50, as_of=START - DAY)
+    shop.sell("plan", monthly, initial_credits=0, as_of=NOON)
+    shop.bill("in_0", START, of("plan", 900, START, JULY))
+    assert shop.balance == 50 + monthly
+
+
 # What a product declares
 
 
