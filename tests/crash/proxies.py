@@ -72,6 +72,7 @@ class _Asked:
     name: str = ""
     watched: "_Asked | None" = None
     is_ours: bool = False
+    is_done: bool = False
     has_rows: bool = False
     is_over: threading.Event = field(default_factory=threading.Event)
 
@@ -87,6 +88,7 @@ class _Session:
         self._asked = deque[_Asked]()
         self._statements: dict[bytes, str] = {}
         self._portals: dict[bytes, str] = {}
+        self._is_failed = False
 
     def listen(self) -> None:
         """From the client to the server."""
@@ -128,6 +130,9 @@ class _Session:
             if len(held) < end + size:
                 break
             message = held[end : end + size]
+            if self._is_passed_over(message):
+                start = end = end + size
+                continue
             name = self._name(message)
             if name is None:
                 end += size
@@ -152,6 +157,13 @@ class _Session:
         self._server.sendall(messages + (_SYNC if is_watched and not is_simple else b""))
         if is_watched and (not asked.is_over.wait(TIMEOUT_SECONDS) or self._points.is_over(self._generation)):
             raise ConnectionError
+        self._is_failed = is_watched and not is_simple and not asked.is_done
+
+    def _is_passed_over(self, message: bytes) -> bool:
+        """After an error the server passes over all messages up to the end of their group. It has seen an end of ours."""
+        if message[:1] == b"S":
+            self._is_failed = False
+        return self._is_failed
 
     def _name(self, message: bytes) -> str | None:
         """The name of the statement that a message runs, None for one that runs none."""
@@ -202,6 +214,7 @@ class _Session:
         match message[:1]:
             case b"C" | b"I" if self._asked and self._asked[0].name:
                 asked = self._asked.popleft()
+                asked.is_done = True
                 # What finds nothing has done nothing: a poll.
                 asked.has_rows = message[5:] != b"SELECT 0\0"
                 if asked.has_rows and not any(each.watched is asked for each in self._asked.copy()):
