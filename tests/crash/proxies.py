@@ -160,7 +160,7 @@ class _Session:
         self._is_failed = is_watched and not is_simple and not asked.is_done
 
     def _is_passed_over(self, message: bytes) -> bool:
-        """After an error the server passes over all messages up to the end of their group. It has seen an end of ours."""
+        """After an error the server passes over the rest of the group of messages, but has seen an end that is ours."""
         if message[:1] == b"S":
             self._is_failed = False
         return self._is_failed
