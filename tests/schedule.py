@@ -1,9 +1,11 @@
 """Tests → units that one process runs in a piece: a file, whose fixtures are then made once and not by every process.
+Tests of one file whose parameters begin with `part0`, `part1` … are units of their own.
 
 pytest-xdist 3.8 has a mark for such groups, which does nothing with pytest 9.2: it writes the group into
 `Item._nodeid`, which is not read any more.
 """
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,6 +19,7 @@ _FOLDERS = ("tests/browser", "tests/e2e")
 # The shortest tests are the last to begin, and of these the files with the fewest, so that no process works alone at
 # the end.
 _SHORT = "tests/sql"
+_PART = re.compile(r"\[part\d+")
 
 
 def order(items: list[pytest.Item], root: Path) -> None:
@@ -45,4 +48,6 @@ class Schedule(LoadScopeScheduling):
         config.option.loadscopereorder = False  # by the number of tests, which says little here
 
     def _split_scope(self, nodeid: str) -> str:
-        return unit(nodeid.partition("::")[0])
+        path, _, test = nodeid.partition("::")
+        part = _PART.search(test)
+        return unit(path) + (part[0] if part else "")
