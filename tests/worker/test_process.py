@@ -22,6 +22,8 @@ from devstack.postgres import Postgres
 from tests.sql.test_watch import UP_FOR_DAYS
 from tests.support import Database, account_of, create_user
 from tests.worker.events import INITIAL_CREDITS, MONTHLY_CREDITS, catalogue, paid, receive
+from tests.worker.test_failures import UPGRADE
+from worker.sessions import PREPARE_AFTER
 
 FIRST_MONTH = INITIAL_CREDITS + MONTHLY_CREDITS
 TIMEOUT_SECONDS = 60
@@ -135,6 +137,25 @@ def test_a_killed_connection_is_made_again_and_nothing_is_lost(
         assert "connection_lost" in worker.log()
         assert worker.stop() == 0
         assert conn.execute("select * from billing.ledger_discrepancies").fetchall() == []
+
+
+def test_an_upgrade_that_changes_what_a_function_returns_is_outlived(
+    database: Database, start_worker: Callable[..., Process]
+) -> None:
+    months = range(PREPARE_AFTER + 1)
+    with shop(database) as (conn, account), database.connect(admin=True) as admin:
+        worker = start_worker(database.url)
+        for month in months:  # one by one: each is a batch
+            receive(conn, paid(month=month))
+            until(
+                lambda month=month: balance(conn, account) == FIRST_MONTH + month * MONTHLY_CREDITS,
+                worker.log,
+            )
+        admin.execute(UPGRADE)
+        receive(conn, paid(month=len(months)))
+        until(lambda: balance(conn, account) == FIRST_MONTH + len(months) * MONTHLY_CREDITS, worker.log)
+        assert "an upgrade changed a function" in worker.log()
+        assert worker.stop() == 0
 
 
 @pytest.mark.slow

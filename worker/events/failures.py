@@ -28,6 +28,8 @@ _OWN_SCHEMAS = ("billing", "pgmq")
 # In an error's context, innermost first: the schema of each function that was running, and statements.
 _FRAME = re.compile(r"([a-z_][a-z0-9_]*)\.[a-z_][a-z0-9_]*\(")
 _QUOTED = re.compile(r'"[^"]*"|«[^»]*»')
+# Postgres refuses a kept plan that would return something else now. Its SQLSTATE (0A000) is that of much else.
+_PLAN_IS_OUTDATED = "RevalidateCachedQuery"
 _PLAN_IS_MISSING = "TB010"
 _CUSTOMER_IS_NOT_LINKED = "TB011"
 # A row that its table always refuses. Foreign keys are not included: the referenced row may still arrive.
@@ -35,7 +37,13 @@ _ROW_IS_REFUSED = {"23502", "23514"}
 
 
 def raise_if_lost(conn: Connection[Any], error: psycopg.Error) -> None:
-    """Raises an error that closed the connection again; the caller handles any other one."""
+    """Raises an error that closed the connection again; the caller handles any other one.
+
+    A session that keeps plans from before an upgrade is of no more use, and is closed.
+    """
+    if error.diag.source_function == _PLAN_IS_OUTDATED:
+        conn.close()
+        raise psycopg.OperationalError("an upgrade changed a function under this session") from error
     if conn.closed or conn.broken:
         raise error
 
