@@ -10646,7 +10646,7 @@ comment on function billing.record_card(text, boolean, text, timestamptz) is 'St
 -- subscription can explain a line (a line of amount 0 may be a trial; the months of a year are counted from the
 -- anchor), the line waits for the subscription's own event.
 --
--- Private: called by _allocate_subscription and sync_invoice.
+-- Private: called by _allocate_subscription.
 
 create function billing._plan_name(plan billing.plans)
 returns text
@@ -10766,7 +10766,8 @@ as $$
 $$;
 
 -- Records what the subscription lines of a paid invoice add and give back. from_moment: the earliest affected time; null:
--- nothing was recorded; infinity: nothing that gives credits. may_give_initial: of what was recorded.
+-- nothing was recorded; infinity: nothing that gives credits. may_give_initial: true if a recorded line may give initial
+-- credits.
 create function billing._record_paid_time(
     invoice billing.invoices, subscription billing.subscriptions, out from_moment timestamptz, out may_give_initial boolean
 )
@@ -18247,9 +18248,11 @@ begin
         end if;
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+            perform billing._lock_arrival(v_invoice.stripe_invoice_id);  -- its balance is locked already
+        else
+            perform billing._lock_money(null, null, v_invoice.stripe_invoice_id);
         end if;
-        -- Most are paid before their payment is known. The balance is locked already.
-        perform billing._lock_arrival(v_invoice.stripe_invoice_id);
+        -- Most are paid before their payment is known.
         if v_invoice.amount_returned + v_invoice.amount_contested > 0 or exists (
             select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
         ) or exists (

@@ -486,8 +486,18 @@ def test_facts_told_at_once_by_several_workers_are_all_heeded(
         ([sync_invoice_payment], sync_invoice, sync_refund),
         ([sync_invoice_payment], sync_refund, sync_invoice),
         ([sync_invoice_payment], sync_dispute, sync_invoice),
+        ([], sync_invoice, sync_credit_note),
+        ([], sync_credit_note, sync_invoice),
     ],
-    ids=["payment-refund", "refund-payment", "invoice-refund", "refund-invoice", "dispute-invoice"],
+    ids=[
+        "payment-refund",
+        "refund-payment",
+        "invoice-refund",
+        "refund-invoice",
+        "dispute-invoice",
+        "invoice-note",
+        "note-invoice",
+    ],
 )
 def test_what_two_tell_of_one_payment_at_once_is_not_lost_between_them(
     database: Database,
@@ -508,6 +518,18 @@ def test_what_two_tell_of_one_payment_at_once_is_not_lost_between_them(
         assert done.result() == "applied"
     assert available(app, customer) == 0
     assert discrepancies(app) == []
+
+
+def test_invoice_without_a_subscription_locks_its_balance_too(
+    database: Database, app: Connection, worker: Connection, customer: UUID
+) -> None:
+    """Before its arrival, as everything that returns money does: or two could wait for each other."""
+    grant(app, customer, 5)
+    with database.connect("billing_worker", autocommit=False) as earlier:
+        sync_invoice(earlier, stripe_subscription_id=None, lines=[])
+        with blocked(app, worker, lambda: spend(app, customer, 5)) as done:
+            earlier.commit()
+        assert done.result()["amount"] == -5
 
 
 def test_pack_whose_refund_came_first_is_granted_less(

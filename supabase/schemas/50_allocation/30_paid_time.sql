@@ -6,7 +6,7 @@
 -- subscription can explain a line (a line of amount 0 may be a trial; the months of a year are counted from the
 -- anchor), the line waits for the subscription's own event.
 --
--- Private: called by _allocate_subscription and sync_invoice.
+-- Private: called by _allocate_subscription.
 
 create function billing._plan_name(plan billing.plans)
 returns text
@@ -126,7 +126,8 @@ as $$
 $$;
 
 -- Records what the subscription lines of a paid invoice add and give back. from_moment: the earliest affected time; null:
--- nothing was recorded; infinity: nothing that gives credits. may_give_initial: of what was recorded.
+-- nothing was recorded; infinity: nothing that gives credits. may_give_initial: true if a recorded line may give initial
+-- credits.
 create function billing._record_paid_time(
     invoice billing.invoices, subscription billing.subscriptions, out from_moment timestamptz, out may_give_initial boolean
 )

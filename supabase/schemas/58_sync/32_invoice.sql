@@ -100,9 +100,11 @@ begin
         end if;
         if v_invoice.stripe_subscription_id is not null then
             perform billing._allocate_subscription(v_invoice.stripe_subscription_id, null, v_invoice);
+            perform billing._lock_arrival(v_invoice.stripe_invoice_id);  -- its balance is locked already
+        else
+            perform billing._lock_money(null, null, v_invoice.stripe_invoice_id);
         end if;
-        -- Most are paid before their payment is known. The balance is locked already.
-        perform billing._lock_arrival(v_invoice.stripe_invoice_id);
+        -- Most are paid before their payment is known.
         if v_invoice.amount_returned + v_invoice.amount_contested > 0 or exists (
             select from billing.invoice_payments where invoice_payments.stripe_invoice_id = v_invoice.stripe_invoice_id
         ) or exists (
