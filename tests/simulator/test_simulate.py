@@ -27,8 +27,6 @@ pytestmark = pytest.mark.slow
 
 FIRST = int(os.environ.get("SEED", "1"))
 SEEDS = int(os.environ.get("SEEDS", "3"))
-# For two processes; three seeds see every fault.
-PARTS = 2 if SEEDS >= 6 else 1
 DAYS, CUSTOMERS = 60, 12
 FAULTS = {
     *NAMES.values(), "webhook out of order", "webhook of an older API version", "kill worker", "cut before commit",
@@ -78,9 +76,12 @@ def damage(monkeypatch: pytest.MonkeyPatch, work: Callable[[psycopg.Connection[A
     monkeypatch.setattr(site, "migrate", damaged)
 
 
-@pytest.mark.parametrize(
-    "seed", [pytest.param(seed, id=f"part{seed % PARTS}-{seed}") for seed in range(FIRST, FIRST + SEEDS)]
-)
+def _in_parts() -> list[Any]:
+    """Seeds for two processes. The first three are of the part that must see every fault."""
+    return [pytest.param(FIRST + n, id=f"part{n % 2 if n >= 3 else 0}-{FIRST + n}") for n in range(SEEDS)]
+
+
+@pytest.mark.parametrize("seed", _in_parts())
 def test_nothing_differs_under_faults(
     till: Till, seed: int, happened: Counter[str], record_property: Callable[[str, object], None]
 ) -> None:
@@ -94,7 +95,7 @@ def test_nothing_differs_under_faults(
     record_property("printed", f"simulated seed {seed}: {told['seconds']} s, {faults} faults")
 
 
-@pytest.mark.parametrize("_part", range(PARTS), ids="part{}".format)
+@pytest.mark.parametrize("_part", [0], ids=["part0"])
 def test_every_fault_happened(_part: int, happened: Counter[str]) -> None:
     """In the seeds before; each is counted where it happens, not where it is planned."""
     if sum(happened.values()) == 0 or SEEDS < 3:
