@@ -65,7 +65,7 @@ def apply(conn: Connection[Any], jobs: Sequence[Job], following: Following | Non
         reading = None
         if following:
             reading = following.read()
-            pipeline.sync()  # or Postgres keeps its answer until all commands have run
+            conn.pgconn.send_flush_request()  # or Postgres keeps its answer until all commands have run
         cursors = [
             [conn.execute(sql_of(type(command)), parameters_of(command)) for command in job.commands]
             for job in jobs
